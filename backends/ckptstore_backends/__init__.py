@@ -1,0 +1,1 @@
+"""Backends of ckptstore, found through the entry points of group ``ckptstore.backends``."""

@@ -1,0 +1,91 @@
+"""Find the backend for a URL among the installed entry points.
+
+It never guesses: a scheme that no backend serves is an error, and nothing falls back to local disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckptstore.errors import InvalidURL, MissingDependency, UnknownBackend
+from ckptstore.objects import redact
+
+if TYPE_CHECKING:
+    from ckptstore.store import Store
+
+GROUP = "ckptstore.backends"
+"""The entry-point group: a name is a URL scheme, a value a Store class; "*" serves every other scheme."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+
+
+def open_store(url: str | os.PathLike[str], **options: object) -> Store:
+    """Return the store at a URL or path; touches neither disk nor network.
+
+    Args:
+        url: a path (``~`` is expanded), or ``file://``, ``memory://name``, ``s3://bucket/prefix``, or any
+            scheme whose backend is installed.
+        options: the backend's own; for a bucket, what fsspec calls its storage options.
+
+    Raises:
+        UnknownBackend: no installed backend serves the scheme.
+        MissingDependency: the backend is known, but an extra is not installed; the message says which.
+        InvalidURL: the URL cannot be understood.
+        TypeError: an option that the backend does not know.
+    """
+    location = os.fspath(url)
+    if not isinstance(location, str):
+        raise InvalidURL(f"a store is opened by a str or a path, not {type(location).__name__}")
+    scheme = _scheme(location)
+    if scheme is None:
+        return _backend("file", location).from_url(_file_url(location), **options)
+    return _backend(scheme, location).from_url(location, **options)
+
+
+def _scheme(location: str) -> str | None:
+    found = _SCHEME.match(location)
+    if found is None:
+        return None
+    scheme = found.group(1).lower()
+    if location[found.end() :].startswith("//"):
+        return scheme
+    if scheme in _installed():
+        raise InvalidURL(f"{redact(location)!r} is neither a path nor a URL; write {scheme}:// with two slashes")
+    return None
+
+
+def _file_url(location: str) -> str:
+    if not location:
+        raise InvalidURL("a store cannot be opened at the empty path; use '.' for this folder")
+    if "\x00" in location:
+        raise InvalidURL("a path cannot hold a null character")
+    return Path(os.path.abspath(Path(location).expanduser())).as_uri()  # noqa: PTH100  # resolves '..', not links
+
+
+def _backend(scheme: str, location: str) -> type[Store]:
+    installed = _installed()
+    found = installed.get(scheme) or installed.get("*")
+    if found is None:
+        known = ", ".join(sorted(installed)) or "none"
+        raise UnknownBackend(
+            f"no backend for {scheme!r} in {redact(location)!r} (known: {known}); "
+            "after adding an entry point, reinstall"
+        )
+    try:
+        loaded: type[Store] = found.load()
+    except MissingDependency:
+        raise
+    except ImportError as error:
+        raise MissingDependency(
+            f"the backend for {scheme!r} needs {error.name or error}; "
+            f"install it with: pip install 'ckptstore[{found.name}]'"
+        ) from error
+    return loaded
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
