@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
+from pickle import PickleBuffer
 from typing import TypeAlias
-from urllib.parse import urlsplit, urlunsplit
 
 from ckptstore.errors import InvalidKey
 
@@ -40,6 +39,10 @@ RESERVED_SEGMENT_PREFIX = ".ckptstore-"
 # Control characters break listings and logs, glob magic is expanded by fsspec and shells, a backslash is a
 # separator on some systems, and the two non-characters cannot stand in the XML of a bucket listing.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f*?\\[\\]\\\\\ufffe\uffff]")
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+# Up to the last "@" before the path; and, as secret keys hold "/", "name:secret@" where no port follows the colon.
+_USER_INFO = re.compile(r"(^[A-Za-z][A-Za-z0-9+.-]+:/*|://)(?:[^/?#]*@|[^/?#@:]*:(?![0-9]{1,5}/)[^@]*@)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class ObjectInfo:
     size_bytes: int
     modified: datetime
     version: str
-    checksums: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +126,17 @@ class Capabilities:
 
 
 def as_bytes_view(data: object) -> memoryview:
-    """Return a flat view of a buffer's bytes, without a copy.
+    """Return a flat view of a buffer's bytes, without a copy; whatever its elements and dimensions are.
 
     Raises:
-        TypeError: when data is no contiguous buffer.
+        TypeError: when data is no buffer, not contiguous in C order, or holds Python objects.
     """
     view = memoryview(data)  # type: ignore[arg-type]  # the TypeError is the answer
-    return view.cast("B") if view.nbytes else memoryview(b"")
+    if not view.c_contiguous:
+        raise TypeError(f"a {type(data).__name__} that is not contiguous has no bytes to view; make a copy first")
+    if "O" in view.format:
+        raise TypeError(f"a {type(data).__name__} of Python objects holds addresses, not data")
+    return PickleBuffer(view).raw()  # memoryview.cast refuses complex and big-endian elements
 
 
 def check_key(key: str) -> str:
@@ -184,8 +191,7 @@ def _check_segment(segment: str, key: str) -> None:
 
 
 def redact(url: str) -> str:
-    """Return the URL without user-info, query and fragment, where credentials hide."""
-    if "://" not in url:
+    """Return the URL without user-info, query and fragment, where credentials hide; a path as it is."""
+    if not _SCHEME.match(url):
         return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return re.split("[?#]", _USER_INFO.sub(r"\1", url), maxsplit=1)[0]

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from ckptstore.store import Store
 
 GROUP = "ckptstore.backends"
-"""The entry-point group: a name is a URL scheme, a value a Store class; "*" serves every other scheme."""
+"""The entry-point group: a name is a URL scheme, a value a Store class; "*" serves every other scheme.
+
+A value may end with the extra that brings what the backend needs: ``s3 = "package.module:S3Store [s3]"``.
+"""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
@@ -53,8 +56,10 @@ def _scheme(location: str) -> str | None:
     scheme = found.group(1).lower()
     if location[found.end() :].startswith("//"):
         return scheme
-    if scheme in _installed():
-        raise InvalidURL(f"{redact(location)!r} is neither a path nor a URL; write {scheme}:// with two slashes")
+    if scheme in _installed() or location[found.end() :].startswith("/"):
+        raise InvalidURL(
+            f"{redact(location)!r} is neither a path nor a URL; write {scheme}:// with two slashes, or ./ before a path"
+        )
     return None
 
 
@@ -63,7 +68,11 @@ def _file_url(location: str) -> str:
         raise InvalidURL("a store cannot be opened at the empty path; use '.' for this folder")
     if "\x00" in location:
         raise InvalidURL("a path cannot hold a null character")
-    return Path(os.path.abspath(Path(location).expanduser())).as_uri()  # noqa: PTH100  # resolves '..', not links
+    try:
+        expanded = Path(location).expanduser()
+    except RuntimeError as error:
+        raise InvalidURL(f"{location!r} begins with a home folder that is not known: {error}") from error
+    return Path(os.path.abspath(expanded)).as_uri()  # noqa: PTH100  # resolves '..', not links
 
 
 def _backend(scheme: str, location: str) -> type[Store]:
@@ -81,10 +90,14 @@ def _backend(scheme: str, location: str) -> type[Store]:
         raise
     except ImportError as error:
         raise MissingDependency(
-            f"the backend for {scheme!r} needs {error.name or error}; "
-            f"install it with: pip install 'ckptstore[{found.name}]'"
+            f"the backend for {scheme!r} needs {error.name or error}; install it with: pip install {_requirement(found)}"
         ) from error
     return loaded
+
+
+def _requirement(backend: EntryPoint) -> str:
+    package = "ckptstore" if backend.dist is None else backend.dist.name
+    return f"'{package}[{','.join(backend.extras)}]'" if backend.extras else package
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import pathlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -279,20 +278,35 @@ class Store(ABC):
 def _body(data: Buffer | Iterable[Buffer]) -> memoryview | Iterator[memoryview]:
     if isinstance(data, str):
         raise TypeError("a store keeps bytes; encode the str first")
-    try:
+    if _is_buffer(data):
         return as_bytes_view(data)
+    if not isinstance(data, Iterable):
+        raise TypeError(f"a store keeps a buffer or an iterable of buffers, not {type(data).__name__}")
+    return map(as_bytes_view, data)
+
+
+def _is_buffer(data: object) -> bool:
+    try:
+        memoryview(data)  # type: ignore[arg-type]  # the TypeError is the answer
     except TypeError:
-        return map(as_bytes_view, data)
+        return False
+    return True
 
 
 def _gathered(body: memoryview | Iterator[memoryview]) -> memoryview:
-    parts = iter([body]) if isinstance(body, memoryview) else body
-    first, gathered = next(parts, memoryview(b"")), bytearray()
-    second = next(parts, None)
-    if second is None and first.nbytes <= MAX_CREATE_BYTES:
-        return first
-    for part in chain([first], [] if second is None else [second], parts):
+    if isinstance(body, memoryview):
+        _check_create_size(body.nbytes)
+        return body
+    gathered = bytearray()
+    for part in body:
+        _check_create_size(len(gathered) + part.nbytes)
         gathered += part
-        if len(gathered) > MAX_CREATE_BYTES:
-            raise ValueError(f"an atomic create takes at most {MAX_CREATE_BYTES} bytes; put more with overwrite=True")
     return memoryview(gathered)
+
+
+def _check_create_size(size_bytes: int) -> None:
+    if size_bytes > MAX_CREATE_BYTES:
+        limit = MAX_CREATE_BYTES // 1024**2
+        raise ValueError(
+            f"an atomic create takes at most {limit} MiB, not {size_bytes} bytes; put with overwrite=True"
+        )

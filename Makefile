@@ -1,0 +1,69 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+
+PYTHON ?= python3
+STORE ?= demo_experiments
+ARGS ?=
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOG := $(VENV)/install.log
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types check wheel clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP)  ## make .venv with everything that was tested
+
+demo: $(STAMP)  ## train, crash, resume, change, on real digits (STORE=s3://bucket/prefix)
+	@$(BIN)/python examples/train_digits.py --store "$(STORE)" $(ARGS)
+
+# One computing thread a worker: torch's own threads would fight for the cores that the workers use.
+test: $(STAMP)  ## run the tests (ARGS="-k name" for some)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(ARGS)
+
+lint: $(STAMP)  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy --strict
+	@$(BIN)/mypy
+
+check: lint types test  ## all of lint, types, test
+
+wheel: $(STAMP)  ## build the wheel into dist/
+	@$(BIN)/python -m build --wheel --outdir dist .
+
+clean:  ## remove .venv, caches and what was built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis demo_experiments
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "ckptstore needs Python 3.11 or newer, and '$(PYTHON)' is older or missing; try: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' has no venv module; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "==> making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt pip >$(LOG) 2>&1 || { tail -n 20 $(LOG) >&2; exit 1; }
+	@echo "==> installing what was tested (constraints.txt); the first time takes a few minutes"
+	@$(BIN)/python -m pip install -c constraints.txt --build-constraint constraints.txt \
+	    --editable . --group dev 2>&1 | tee -a $(LOG) | $(SHOW_PIP) || { \
+	  echo "==> pip failed; the end of $(LOG):" >&2; tail -n 20 $(LOG) >&2; exit 1; }
+	@touch $@
+	@echo "==> ready"
+
+# pip prints several lines for each of a hundred packages; a terminal gets one line that changes, a log every 50th.
+define SHOW_PIP
+{ n=; while read -r verb what; do what=$${what%% *}; case "$$verb $$what" in \
+    Collecting*|Processing*) n=$$((n + 1)); \
+      if [ -t 1 ]; then printf '\r\033[K    %3d %s' $$n "$${what##*/}"; elif [[ $$n == *[05]0 ]]; then echo "    found $$n packages"; fi;; \
+    "Installing collected") if [ -t 1 ]; then printf '\r\033[K'; fi; echo "    installing$${n:+ $$n packages}";; \
+  esac; done; }
+endef

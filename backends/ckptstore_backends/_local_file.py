@@ -1,0 +1,88 @@
+"""An object of a local store, open for reading: one version of it, or an error."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ckptstore.errors import ObjectChanged
+from ckptstore.objects import ObjectInfo
+from ckptstore_backends._local_errors import reading
+
+
+def object_info(key: str, found: os.stat_result) -> ObjectInfo:
+    """Return what a file's status says of the object."""
+    modified = datetime.fromtimestamp(found.st_mtime_ns / 1e9, UTC)
+    return ObjectInfo(key, found.st_size, modified, file_version(found))
+
+
+def file_version(found: os.stat_result) -> str:
+    """Return a text that differs for every file that ever had a name, and after every change of its bytes."""
+    return f"{found.st_mtime_ns:x}-{found.st_ino:x}-{found.st_size:x}"
+
+
+def regular(found: os.stat_result) -> os.stat_result:
+    """Return the status of a regular file; raise FileNotFoundError for anything else, which is no object."""
+    if not stat.S_ISREG(found.st_mode):
+        raise FileNotFoundError
+    return found
+
+
+class OpenFile:
+    """A context manager over one descriptor: a replaced file goes on being readable here as it was.
+
+    Attributes:
+        descriptor: open for reading; its offset is not used, so that a fork may share it.
+        size_bytes: the length when it was opened.
+        version: as in `ObjectInfo`.
+    """
+
+    def __init__(self, path: Path, asked: str) -> None:
+        self._asked = asked
+        with reading(asked):
+            # without O_NONBLOCK, opening a named pipe would wait for its writer
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            with reading(asked):
+                found = regular(os.fstat(self.descriptor))
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self.size_bytes, self.version = found.st_size, file_version(found)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self.descriptor)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Return those bytes in memory of their own.
+
+        Raises:
+            ObjectChanged: the file was changed in place since it was opened.
+        """
+        view = np.empty(stop - start, np.uint8).data  # bytearray would write zeros first
+        done = 0
+        while done < len(view):
+            with reading(self._asked):
+                count = os.preadv(self.descriptor, [view[done:]], start + done)
+            if not count:
+                break
+            done += count
+        self.check_unchanged()
+        return view
+
+    def check_unchanged(self) -> None:
+        """Raise ObjectChanged when the file was changed in place since it was opened."""
+        self.check_version(file_version(os.fstat(self.descriptor)))
+
+    def check_version(self, version: str) -> None:
+        """Raise ObjectChanged when this is not that version."""
+        if version != self.version:
+            raise ObjectChanged(f"cannot {self._asked}: the object was changed meanwhile; read it again")

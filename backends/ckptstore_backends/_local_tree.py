@@ -1,0 +1,114 @@
+"""Folders of a local store: walked in key order, made durably, removed when empty."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ckptstore.errors import InvalidKey
+from ckptstore.objects import check_key
+
+_CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+
+
+def walk(
+    folder: Path | str, prefix: str, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield every regular file below a folder with its prefix, ordered by the UTF-8 bytes of prefix and name.
+
+    Names that cannot be a segment of a key are passed over with all that lies below them, except that files with
+    such names in folders without are yielded: unfinished writes are among them. Links are followed, but not
+    in circles. One folder's names are in memory for each level.
+    """
+    identity = _identity(folder)
+    if identity is None or identity in above:
+        return
+    for name, entry, is_folder in subfolders_and_files(folder):
+        if not is_folder:
+            yield prefix, entry
+        elif is_key(prefix + name):
+            yield from walk(entry.path, f"{prefix}{name}/", above | {identity})
+
+
+def subfolders_and_files(folder: Path | str) -> list[tuple[str, os.DirEntry[str], bool]]:
+    """Return (name, entry, whether it is a folder) of what a folder holds, in key order; nothing if it is gone."""
+    found = []
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            is_folder = entry.is_dir()
+            if is_folder or entry.is_file():
+                found.append((entry.name, entry, is_folder))
+    return sorted(found, key=lambda item: os.fsencode(item[0]) + (b"/" if item[2] else b""))
+
+
+def is_key(key: str) -> bool:
+    """Tell whether that is inside the key grammar."""
+    try:
+        return bool(check_key(key))
+    except InvalidKey:
+        return False
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it, each durable before anything is put into it.
+
+    Raises:
+        NotADirectoryError: something else has that name.
+        FileNotFoundError: another process removed one meanwhile; try again.
+    """
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+        return
+    except FileNotFoundError:
+        make_folders(folder.parent)
+        with suppress(FileExistsError):  # another writer makes the same
+            folder.mkdir()
+    sync_folder(folder.parent)
+
+
+def prune(folder: Path, root: Path) -> None:
+    """Remove a folder and those above it, as far as they are empty and below the root."""
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC_FOLDERS:  # such a file system orders names by itself
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Return when what was written has reached the medium itself."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with suppress(OSError):  # a network volume has no such call; fsync is all it offers
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync there stops at the drive's cache
+            return
+    os.fsync(descriptor)
+
+
+def _identity(folder: Path | str) -> tuple[int, int] | None:
+    try:
+        found = Path(folder).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino

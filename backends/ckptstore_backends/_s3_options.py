@@ -1,0 +1,106 @@
+"""The storage options of an S3 store, checked when it is opened, and the filesystem made from them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ckptstore.errors import InvalidKey, InvalidURL, MissingDependency
+from ckptstore.objects import check_prefix, redact
+
+_OURS = frozenset({"self", "kwargs", "asynchronous", "loop"})
+_OF_THE_SESSION = frozenset({"profile"})
+_OF_FSSPEC = frozenset({"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"})
+
+# The name of a bucket, or the ARN of an access point: what botocore takes for Bucket.
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^\s?#@]+")
+
+_READ_TIMEOUT_S = 60  # botocore's own default; the 15 s of s3fs are short for completing a long upload
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options if s3fs knows all of them.
+
+    Caching options of fsspec are accepted and overruled, since nothing may be cached.
+
+    Raises:
+        TypeError: naming an unknown one.
+        InvalidURL: for an endpoint with credentials in it.
+        MissingDependency: s3fs is not installed.
+    """
+    known = known_options()
+    if unknown := sorted(set(options) - known - _OF_FSSPEC):
+        raise TypeError(f"unknown storage option {unknown[0]!r} for s3 (known: {', '.join(sorted(known))})")
+    for endpoint in (options.get("endpoint_url"), (options.get("client_kwargs") or {}).get("endpoint_url")):
+        if endpoint and "@" in urlsplit(endpoint).netloc:
+            raise InvalidURL(f"endpoint_url {redact(endpoint)!r} holds credentials; pass key= and secret=")
+    return {name: value for name, value in options.items() if name not in _OF_FSSPEC}
+
+
+def known_options() -> frozenset[str]:
+    """Return the options that s3fs and its session take."""
+    return (frozenset(inspect.signature(_filesystem_class().__init__).parameters) | _OF_THE_SESSION) - _OURS
+
+
+def new_filesystem(options: Mapping[str, Any]) -> Any:
+    """Return a filesystem of its own; it connects on first use, in the event loop that uses it.
+
+    s3fs's retries are switched off: botocore has its own beneath (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE), and both
+    together try 25 times.
+    """
+    config = {"read_timeout": _READ_TIMEOUT_S, **(options.get("config_kwargs") or {})}
+    filesystem = _filesystem_class()(
+        **{**options, "config_kwargs": config},
+        asynchronous=True,
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+    filesystem.retries = 1
+    return filesystem
+
+
+def parse_url(url: str) -> tuple[str, str]:
+    """Return bucket and prefix ("" or ending in "/") of s3://bucket/prefix.
+
+    Raises:
+        InvalidURL: naming what is wrong, without what may be a secret.
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise InvalidURL(f"{redact(url)!r} came with credentials; pass them as key= and secret=")
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        raise InvalidURL(
+            f"{redact(url)!r} came with '?' or '#'; pass options by name, and leave both out of a prefix"
+        )
+    if not parts.netloc:
+        raise InvalidURL(f"{url!r} names no bucket; write s3://bucket/prefix")
+    path = parts.path.strip("/")
+    return parts.netloc, f"{path}/" if path else ""
+
+
+def check_place(bucket: str, prefix: str) -> tuple[str, str]:
+    """Return bucket and prefix, the latter "" or ending in "/".
+
+    Raises:
+        InvalidURL: naming what is wrong.
+    """
+    if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
+        raise InvalidURL(f"{bucket!r} is no bucket name; write s3://bucket/prefix")
+    folder = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+    try:
+        return bucket, check_prefix(folder)
+    except InvalidKey as error:
+        raise InvalidURL(f"{prefix!r} cannot be the prefix of a store: {error}") from None
+
+
+def _filesystem_class() -> Any:
+    try:
+        from s3fs import S3FileSystem
+    except ImportError as error:
+        raise MissingDependency(
+            "the backend for 's3' needs s3fs; install it with: pip install 'ckptstore[s3]'"
+        ) from error
+    return S3FileSystem

@@ -1,0 +1,148 @@
+"""Bulk transfer on S3 through s3fs: ranged reads that are complete, uploads in parallel parts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Self
+
+from ckptstore.errors import StoreError, StoreUnavailable
+from ckptstore.objects import ByteRange, ObjectInfo
+from ckptstore_backends._parts import MIB, Part, part_sizes, regroup
+from ckptstore_backends._s3_answers import extent_of, info_of_written, quoted, version_of
+from ckptstore_backends._s3_client import S3Client
+from ckptstore_backends._s3_errors import expected_errors
+from ckptstore_backends._s3_upload import MultipartUpload
+from ckptstore_backends._transfer import Chunk
+
+_READ_BYTES = MIB
+_READ_ATTEMPTS = 4
+_READ_PAUSE_S = 0.2
+_PARTS_IN_FLIGHT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """How an object goes up.
+
+    Attributes:
+        part_bytes: up to here it is one PUT; beyond, the size of the first parts.
+        in_flight: how many parts may be under way.
+        grow: whether parts of a stream grow, so that 10,000 of them hold any object. Some servers want all alike.
+    """
+
+    part_bytes: int = 16 * MIB
+    in_flight: int = _PARTS_IN_FLIGHT
+    grow: bool = True
+
+
+class S3fsTransfer:
+    """Moves bytes through the same s3fs session as every other request."""
+
+    name = "s3fs"
+
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+        options = client.options
+        self.limits = UploadLimits(
+            in_flight=int(options.get("max_concurrency", _PARTS_IN_FLIGHT)),
+            grow=not options.get("fixed_upload_size", False),
+        )
+
+    def source(self, key: str, version: str | None) -> S3Source:
+        """Return an object to be read."""
+        return S3Source(self._client, key, version)
+
+    def upload(self, key: str, body: memoryview | Iterable[memoryview]) -> ObjectInfo:
+        """Store an object: one PUT, or parallel parts when it is larger than one."""
+        known = body.nbytes if isinstance(body, memoryview) else None
+        sizes = part_sizes(self.limits.part_bytes, known, grow=self.limits.grow)
+        parts = regroup([body] if isinstance(body, memoryview) else body, sizes)
+        first = next(parts)
+        if first.last:
+            answer = self._client.call("put_object", key=key, Body=first.joined())
+            return info_of_written(key, first.size_bytes, answer)
+        return self._upload_parts(key, chain([first], parts))
+
+    def _upload_parts(self, key: str, parts: Iterable[Part]) -> ObjectInfo:
+        size_bytes = 0
+        with MultipartUpload(self._client, key, self.limits.in_flight) as upload:
+            for part in parts:
+                upload.add("upload_part", Body=part.joined())
+                size_bytes += part.size_bytes
+            return info_of_written(key, size_bytes, upload.finish())
+
+
+@dataclass(frozen=True, slots=True)
+class S3Source:
+    """One object to be read, of one version when that is given."""
+
+    client: S3Client
+    key: str
+    version: str | None
+
+    def pinned(self, version: str) -> Self:
+        """Return the same object, of that version only."""
+        return replace(self, version=version)
+
+    def head(self) -> Chunk:
+        """Return size and version without bytes."""
+        params = {} if self.version is None else {"IfMatch": quoted(self.version)}
+        found = self.client.head(self.key, **params)
+        return Chunk(memoryview(b""), start=0, total_bytes=found["ContentLength"], version=version_of(found))
+
+    def fetch(self, wanted: ByteRange) -> Future[Chunk]:
+        """Start to fetch one range."""
+        return self.client.submit(self._fetch(wanted))
+
+    async def _fetch(self, wanted: ByteRange) -> Chunk:
+        answer = await self._ask(_range_header(wanted))
+        data = memoryview(bytearray(answer["ContentLength"]))
+        start, total = extent_of(answer)
+        version = version_of(answer)
+        filled, failure = await self._fill(data, answer["Body"])
+        for attempt in range(1, _READ_ATTEMPTS):
+            if filled == data.nbytes:
+                break
+            await asyncio.sleep(random.uniform(0, _READ_PAUSE_S * 2**attempt))  # noqa: S311  # spreads retries
+            rest = f"bytes={start + filled}-{start + data.nbytes - 1}"
+            answer = await self.pinned(version)._ask(rest)  # noqa: SLF001  # itself
+            more, failure = await self._fill(data[filled:], answer["Body"])
+            filled += more
+        if filled < data.nbytes:
+            raise self._cut_short(filled, data.nbytes) from failure
+        return Chunk(data, start, total, version)
+
+    async def _ask(self, header: str) -> Mapping[str, Any]:
+        params = {} if self.version is None else {"IfMatch": quoted(self.version)}
+        return await self.client.request("get_object", key=self.key, Range=header, **params)
+
+    def _cut_short(self, got: int, wanted: int) -> StoreError:
+        return StoreUnavailable(
+            f"cannot get {self.key!r} in {self.client.url}: {got} of {wanted} bytes came "
+            f"in {_READ_ATTEMPTS} attempts; try again later"
+        )
+
+    async def _fill(self, data: memoryview, body: Any) -> tuple[int, BaseException | None]:
+        """Read a body into memory; return how much came, and what cut it short."""
+        filled = 0
+        try:
+            while filled < data.nbytes and (chunk := await body.read(min(_READ_BYTES, data.nbytes - filled))):
+                data[filled : filled + len(chunk)] = chunk
+                filled += len(chunk)
+        except expected_errors() as error:
+            return filled, error
+        finally:
+            body.close()
+        return filled, None
+
+
+def _range_header(wanted: ByteRange) -> str:
+    if wanted.start < 0:
+        return f"bytes={wanted.start}"
+    last = "" if wanted.length is None else wanted.start + wanted.length - 1
+    return f"bytes={wanted.start}-{last}"

@@ -1,0 +1,226 @@
+"""Objects in an S3 bucket, or in any store that speaks S3, through s3fs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from ckptstore.errors import AccessDenied, InvalidKey, KeyExists, ObjectChanged, StoreError
+from ckptstore.objects import ByteRange, Capabilities, ObjectInfo, Upload, check_key, check_prefix
+from ckptstore.store import Store
+from ckptstore_backends._parts import MIB
+from ckptstore_backends._range_reader import read_ranges
+from ckptstore_backends._ranges import RangeLimits, Span, split
+from ckptstore_backends._s3_answers import info_of_found, info_of_written, quoted
+from ckptstore_backends._s3_client import S3Client
+from ckptstore_backends._s3_errors import UploadGone, WriteConflict
+from ckptstore_backends._s3_options import check_place, checked_options, parse_url
+from ckptstore_backends._s3_transfer import S3fsTransfer
+from ckptstore_backends._s3_upload import MultipartUpload, Signature
+from ckptstore_backends._transfer import Transfer
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = ["S3Store"]
+
+_DELETES = 1000  # what one DeleteObjects takes
+_CREATE_ATTEMPTS = 6
+_CREATE_PAUSE_S = 0.1
+
+_LIMITS = (
+    "a version is an ETag: an object rewritten with the same bytes keeps its version",
+    "objects whose keys are outside the key grammar are not listed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyLimits:
+    """How an object is copied on the server.
+
+    Attributes:
+        single_bytes: up to here in one request; S3 takes 5 GiB.
+        part_bytes: beyond, in parts of this size; a copied part may have up to 5 GiB.
+        in_flight: how many parts may be under way.
+    """
+
+    single_bytes: int = 5 * 1024 * MIB
+    part_bytes: int = 1024 * MIB
+    in_flight: int = 4
+
+
+class S3Store(Store):
+    """A store in a bucket, below a prefix.
+
+    Args:
+        bucket: its name, or the ARN of an access point.
+        prefix: where the keys begin; "" is the whole bucket.
+        storage_options: as s3fs takes them: key, secret, token, profile, anon, endpoint_url, client_kwargs,
+            config_kwargs, s3_additional_kwargs, requester_pays, max_concurrency (parts in flight), ... What is
+            not given comes from the environment and the profile files, as botocore finds it.
+
+    Opening makes no request. A get, a stat, a put of up to 16 MiB and a create are one request each; larger
+    objects move in parallel parts. Requests are retried by botocore (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE).
+
+    Raises:
+        TypeError: an unknown storage option.
+        InvalidURL: bucket, prefix or endpoint cannot be understood.
+        MissingDependency: s3fs is not installed.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", **storage_options: Any) -> None:
+        bucket, prefix = check_place(bucket, prefix)
+        self._client = S3Client(bucket, prefix, checked_options(storage_options))
+        self._transfer: Transfer = S3fsTransfer(self._client)
+        self._range_limits = RangeLimits()
+        self._copy_limits = CopyLimits()
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Return the store at s3://bucket/prefix; options are the storage options of s3fs."""
+        return cls(*parse_url(url), **options)
+
+    @property
+    def url(self) -> str:
+        """The store's address, without credentials and endpoint."""
+        return self._client.url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can promise; no request is made."""
+        return Capabilities(
+            atomic_create=True,
+            durable=True,
+            server_side_copy=True,
+            transfer=self._transfer.name,
+            limits=_LIMITS,
+        )
+
+    def close(self) -> None:
+        """Release connections."""
+        self._client.close()
+
+    def _path(self, key: str) -> UPath:
+        from upath import UPath
+
+        return UPath(f"s3://{self._client.bucket}/{self._client.full_key(key)}")
+
+    def _get(self, key: str) -> memoryview:
+        return next(self._get_ranges(key, [ByteRange(0)], None))
+
+    def _get_ranges(self, key: str, ranges: Sequence[ByteRange], version: str | None) -> Iterator[memoryview]:
+        return read_ranges(self._transfer.source(key, version), ranges, self._range_limits)
+
+    def _stat(self, key: str) -> ObjectInfo:
+        return info_of_found(key, self._client.head(key))
+
+    def _list(self, prefix: str) -> Iterator[ObjectInfo]:
+        for page in self._listing(prefix):
+            for entry in page.get("Contents", ()):
+                if (key := self._own_key(entry["Key"])) is not None:
+                    yield info_of_found(key, entry)
+
+    def _list_prefixes(self, prefix: str) -> Iterator[str]:
+        for page in self._listing(prefix, Delimiter="/"):
+            for entry in page.get("CommonPrefixes", ()):
+                folder = entry["Prefix"].removeprefix(self._client.prefix)
+                if _fits(check_prefix, folder):
+                    yield folder
+
+    def _listing(self, prefix: str, **params: Any) -> Iterator[dict[str, Any]]:
+        tokens = {"NextContinuationToken": "ContinuationToken"}
+        return self._client.pages("list_objects_v2", tokens, Prefix=self._client.prefix + prefix, **params)
+
+    def _own_key(self, full_key: str) -> str | None:
+        """Return the key in this store, None for one that this library would not have written."""
+        key = full_key.removeprefix(self._client.prefix)
+        return key if _fits(check_key, key) else None
+
+    def _put(self, key: str, body: memoryview | Iterator[memoryview]) -> ObjectInfo:
+        return self._transfer.upload(key, body)
+
+    def _create(self, key: str, body: memoryview) -> ObjectInfo:
+        # botocore and aiohttp repeat a PUT whose answer was lost, and the repetition finds the first one's object.
+        signature = Signature(self._client)
+        try:
+            answer = self._create_once(key, bytes(body), signature)
+        except ObjectChanged:
+            answer = self._client.head(key)
+            if not signature.is_on(answer):
+                raise KeyExists(f"{key!r} exists already in {self.url}") from None
+        return info_of_written(key, body.nbytes, answer)
+
+    def _create_once(self, key: str, body: bytes, signature: Signature) -> Mapping[str, Any]:
+        for attempt in range(_CREATE_ATTEMPTS - 1):
+            try:
+                return self._client.call("put_object", key=key, Body=body, IfNoneMatch="*", **signature.params)
+            except WriteConflict:
+                time.sleep(random.uniform(0, _CREATE_PAUSE_S * 2**attempt))  # noqa: S311  # spreads the racers
+        return self._client.call("put_object", key=key, Body=body, IfNoneMatch="*", **signature.params)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        unique = list(dict.fromkeys(keys))
+        batches = (unique[start : start + _DELETES] for start in range(0, len(unique), _DELETES))
+        failures = [failure for batch in batches for failure in self._delete_batch(batch)]
+        if failures:
+            kind = AccessDenied if failures[0]["Code"] == "AccessDenied" else StoreError
+            key = failures[0]["Key"].removeprefix(self._client.prefix)
+            raise kind(
+                f"cannot delete {key!r} and {len(failures) - 1} others in {self.url}: {failures[0]['Code']}; "
+                "the rest are gone"
+            )
+
+    def _delete_batch(self, keys: Iterable[str]) -> Sequence[Mapping[str, str]]:
+        objects = [{"Key": self._client.full_key(key)} for key in keys]
+        answer = self._client.call("delete_objects", Delete={"Objects": objects, "Quiet": True})
+        failures: Sequence[Mapping[str, str]] = answer.get("Errors", ())
+        return failures
+
+    def _copy(self, key: str, target_key: str, target: Store) -> ObjectInfo:
+        if not isinstance(target, S3Store) or not target._client.reaches_as(self._client):  # noqa: SLF001  # our class
+            return super()._copy(key, target_key, target)
+        found = self._stat(key)
+        return target._copy_from(self._client.address(key), found, target_key)  # noqa: SLF001  # our class
+
+    def _copy_from(self, source: tuple[str, str], found: ObjectInfo, target_key: str) -> ObjectInfo:
+        if source == self._client.address(target_key):
+            return found  # S3 refuses to copy an object onto itself
+        params = {
+            "CopySource": {"Bucket": source[0], "Key": source[1]},
+            "CopySourceIfMatch": quoted(found.version),
+        }
+        if found.size_bytes > self._copy_limits.single_bytes:
+            answer = self._copy_parts(params, found.size_bytes, target_key)
+        else:
+            answer = self._client.call("copy_object", key=target_key, **params)
+        return info_of_written(target_key, found.size_bytes, answer)
+
+    def _copy_parts(self, params: Mapping[str, Any], size_bytes: int, target_key: str) -> Mapping[str, Any]:
+        with MultipartUpload(self._client, target_key, self._copy_limits.in_flight) as upload:
+            for span in split(Span(0, size_bytes), self._copy_limits.part_bytes):
+                upload.add("upload_part_copy", CopySourceRange=f"bytes={span.start}-{span.stop - 1}", **params)
+            return upload.finish()
+
+    def _list_uploads(self, prefix: str) -> Iterator[Upload]:
+        tokens = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
+        for page in self._client.pages("list_multipart_uploads", tokens, Prefix=self._client.prefix + prefix):
+            for entry in page.get("Uploads", ()):
+                if (key := self._own_key(entry["Key"])) is not None:
+                    yield Upload(key, entry["UploadId"], entry["Initiated"])
+
+    def _abort_upload(self, upload: Upload) -> None:
+        try:
+            self._client.call("abort_multipart_upload", key=upload.key, UploadId=upload.upload_id)
+        except UploadGone:
+            return
+
+
+def _fits(check: Callable[[str], str], text: str) -> bool:
+    try:
+        check(text)
+    except InvalidKey:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""Read what torch.save wrote: its zip format, verified by the CRC32 of each record, and the format before that."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from typing import Any
+
+import torch
+
+from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
+from ckptstore.store import ByteRange, ObjectInfo, Store
+
+__all__ = ["load_foreign"]
+
+_ZIP = b"PK\3\4"
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+"""How a file of torch.save before 1.6 begins: the pickle of its magic number."""
+
+
+def load_foreign(store: Store, info: ObjectInfo, map_location: Any) -> Any:
+    """Read a whole object and load it with ``torch.load(weights_only=True)``.
+
+    Raises:
+        UnsupportedFormat: it holds more than tensors and plain data, or is a TorchScript program.
+        CorruptCheckpoint: truncated, changed, or never a checkpoint.
+    """
+    file = io.BytesIO(b"".join(store.get_ranges(info.key, [ByteRange(0)], version=info.version)))
+    first = file.getbuffer()[:64].tobytes()
+    if not first:
+        raise CorruptCheckpoint("it is empty")
+    if first.startswith(_ZIP):
+        _check_zip(file)
+    elif not first.startswith(_LEGACY):
+        raise CorruptCheckpoint(f"it begins with {first[:16]!r}, as no checkpoint does")
+    return _torch_load(file, map_location)
+
+
+def _check_zip(file: io.BytesIO) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _check_entries(archive)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, RuntimeError, OSError) as error:
+        if isinstance(error, CorruptCheckpoint):
+            raise
+        raise CorruptCheckpoint(f"its zip container is truncated or damaged ({error})") from None
+
+
+def _check_entries(archive: zipfile.ZipFile) -> None:
+    entries = archive.infolist()
+    names = {entry.filename.partition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        raise UnsupportedFormat("it is a TorchScript program; its code is never executed")
+    if "data.pkl" not in names:
+        raise CorruptCheckpoint("it is a zip file without data.pkl, so no checkpoint")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise UnsupportedFormat("it is a compressed zip file; torch.save writes stored ones")
+    if not any(entry.CRC for entry in entries):
+        return  # written after torch.serialization.set_crc32_options(False)
+    if damaged := archive.testzip():
+        raise CorruptCheckpoint(f"record {damaged} does not match its CRC32; its bytes were changed")
+
+
+def _torch_load(file: io.BytesIO, map_location: Any) -> Any:
+    file.seek(0)
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsupportedFormat(
+            f"{_first_line(error)}; what is not tensors and plain data is never executed"
+        ) from None
+    except Exception as error:  # noqa: BLE001  # torch does not say what a damaged file raises
+        raise CorruptCheckpoint(f"torch.load refuses it ({type(error).__name__}: {_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -1,0 +1,143 @@
+"""The index of an archive: everything but the tensors' bytes, from the last bytes of the object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ckptstore.archive.container import (
+    FIXED_RECORDS,
+    METADATA,
+    Record,
+    is_marked,
+    metadata_start,
+    read_directory,
+    read_ending,
+)
+from ckptstore.archive.crc import crc32
+from ckptstore.archive.unpickling import unpickled
+from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
+from ckptstore.store import Buffer, ByteRange, ObjectInfo, Store, redact
+
+__all__ = ["Index", "check_record", "index_from_tail", "naming", "read_index", "read_tail"]
+
+TAIL_BYTES = 256 * 1024
+"""What is read at first: the index of about 1,500 tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What an archive holds, without its tensors' bytes.
+
+    Attributes:
+        key: of the object.
+        size_bytes: of the object.
+        version: of the object that was read; every later read is pinned to it.
+        digest: the sha256 of the central directory, in hex; it identifies the content of the whole file.
+        records: every record, in the order of the file.
+        state: the state as it was saved, with a `TensorRef` in place of each tensor.
+        metadata: the pickle that describes the state.
+    """
+
+    key: str
+    size_bytes: int
+    version: str
+    digest: str
+    records: tuple[Record, ...]
+    state: dict[str, Any]
+    metadata: bytes = field(repr=False)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Size in bytes of each record, by name."""
+        return {record.name: record.size_bytes for record in self.records}
+
+
+def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Index:
+    """Read the index of an archive: one ranged read of 256 KiB, a second one where the index is longer.
+
+    Every byte of it is verified: the directory by its digest, the metadata by its CRC32. Nothing is executed.
+
+    Args:
+        store: where it lies.
+        key: of the object.
+        info: of the version to read, from a listing; None asks the store first, one more request.
+
+    Raises:
+        KeyNotFound: no such object.
+        ObjectChanged: it is no longer of that version.
+        UnsupportedFormat: a newer format, or a file that ckptstore did not write; `load` reads those of torch.save.
+        CorruptCheckpoint: the index is not what was written.
+    """
+    info = store.stat(key) if info is None else info
+    return index_from_tail(store, info, read_tail(store, info))
+
+
+def index_from_tail(store: Store, info: ObjectInfo, tail: bytes) -> Index:
+    """Return the index of an object whose last bytes were read already; see `read_index`."""
+    with naming(store, info.key):
+        if not is_marked(tail):
+            raise UnsupportedFormat("it has no index of ckptstore at its end: truncated, or written by another tool")
+        return _read_index(store, info, tail)
+
+
+def read_tail(store: Store, info: ObjectInfo) -> bytes:
+    """Return the last bytes of an object, 256 KiB or all of it."""
+    return _read(store, info, max(0, info.size_bytes - TAIL_BYTES), info.size_bytes)
+
+
+@contextmanager
+def naming(store: Store, key: str) -> Iterator[None]:
+    """Name the key and the store in the message of a CorruptCheckpoint."""
+    try:
+        yield
+    except CorruptCheckpoint as error:
+        raise type(error)(f"checkpoint {key!r} in {redact(store.url)} cannot be read: {error}") from None
+
+
+def _read_index(store: Store, info: ObjectInfo, tail: bytes) -> Index:
+    end = read_ending(tail, info.size_bytes)
+    base, behind = info.size_bytes - len(tail), info.size_bytes - end.stop
+    if (start := metadata_start(tail, behind)) < base:
+        tail, base = _read(store, info, start, base) + tail, start
+    directory = tail[max(0, end.start - base) : end.stop - base]
+    records = read_directory(directory, tail[-behind:])
+    _check_records(records)
+    metadata = tail[records[-1].offset - base :][: records[-1].size_bytes]
+    check_record(records[-1], metadata)
+    sizes = {record.name: record.size_bytes for record in records}
+    state = unpickled(metadata, sizes, lambda ref: ref)
+    if not isinstance(state, dict):
+        raise UnsupportedFormat(f"it holds a {type(state).__name__}, not a dict")
+    return Index(info.key, info.size_bytes, info.version, end.digest, records, state, metadata)
+
+
+def _check_records(records: tuple[Record, ...]) -> None:
+    names = [f"data/{number}" for number in range(len(records) - len(FIXED_RECORDS) - 1)]
+    if [record.name for record in records] != [*names, *FIXED_RECORDS, METADATA]:
+        raise CorruptCheckpoint("its records are not those of a checkpoint")
+    for record in records:
+        if record.name in FIXED_RECORDS and record.crc32 != crc32(FIXED_RECORDS[record.name]):
+            raise UnsupportedFormat(f"record {record.name} is not {FIXED_RECORDS[record.name]!r}")
+
+
+def check_record(record: Record, data: Buffer) -> None:
+    """Make sure that these are the bytes of a record.
+
+    Raises:
+        CorruptCheckpoint: otherwise.
+    """
+    if len(data) != record.size_bytes:
+        raise CorruptCheckpoint(f"record {record.name} has {len(data)} of its {record.size_bytes} bytes")
+    if crc32(data) != record.crc32:
+        raise CorruptCheckpoint(f"record {record.name} does not match its CRC32; its bytes were changed")
+
+
+def _read(store: Store, info: ObjectInfo, start: int, stop: int) -> bytes:
+    ranges = [ByteRange(start, stop - start)]
+    data = b"".join(store.get_ranges(info.key, ranges, version=info.version))
+    if len(data) != stop - start:
+        raise CorruptCheckpoint(f"{len(data)} bytes came where {stop - start} were asked for")
+    return data

@@ -1,0 +1,237 @@
+"""Write the pickle of a plain state: byte for byte a function of the state alone.
+
+The standard pickler refers back to objects that it met before, so its output depends on which equal strings are
+one object. Here only equality counts. The pickle is protocol 2 in the subset that torch's weights_only reader
+takes, with torch's persistent ids for storages.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ckptstore.archive.tensors import STORAGE_CLASSES
+
+__all__ = ["StorageTable", "pickled"]
+
+
+class StorageTable:
+    """The storages of a state, numbered in the order of their first tensor; tensors that share memory share one."""
+
+    def __init__(self, state: Any) -> None:
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._dtypes: list[set[torch.dtype]] = []
+        self.storages: list[torch.UntypedStorage] = []
+        self._collect(state)
+
+    def _collect(self, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            self._add(value)
+        elif isinstance(value, dict):
+            for item in (*value.values(), *getattr(value, "__dict__", {}).values()):
+                self._collect(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self._collect(item)
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        where = (storage.data_ptr(), storage.nbytes())
+        if where not in self._numbers:
+            self._numbers[where] = len(self.storages)
+            self.storages.append(storage)
+            self._dtypes.append(set())
+        self._dtypes[self._numbers[where]].add(tensor.dtype)
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """Return the number of the storage under a tensor."""
+        storage = tensor.untyped_storage()
+        return self._numbers[storage.data_ptr(), storage.nbytes()]
+
+    def storage_class(self, number: int) -> str | None:
+        """Return torch's name for a storage of one dtype; None where dtypes are mixed, new or leave a remainder."""
+        dtype, *others = self._dtypes[number]
+        if others or self.storages[number].nbytes() % dtype.itemsize:
+            return None
+        return STORAGE_CLASSES.get(dtype)
+
+
+def pickled(state: Any, table: StorageTable) -> bytes:
+    """Return the pickle of a state that `savable` returned."""
+    pickler = _Pickler(table)
+    pickler.write(state)
+    return b"".join([b"\x80\x02", *pickler.parts, b"."])
+
+
+class _Pickler:
+    def __init__(self, table: StorageTable) -> None:
+        self.parts: list[bytes] = []
+        self._table = table
+        self._memo: dict[bytes, int] = {}
+
+    def write(self, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            self._write_tensor(value)
+        else:
+            _WRITERS[type(value)](self, value)
+
+    def _emit(self, *parts: bytes) -> None:
+        self.parts.extend(parts)
+
+    def _once(self, code: bytes) -> None:
+        """Write what makes a value, or refer to the equal value that was written before."""
+        known = self._memo.get(code)
+        if known is not None:
+            self._emit(_indexed(pickle.BINGET, pickle.LONG_BINGET, known))
+            return
+        self._memo[code] = len(self._memo)
+        self._emit(code, _indexed(pickle.BINPUT, pickle.LONG_BINPUT, self._memo[code]))
+
+    def _write_global(self, module: str, name: str) -> None:
+        self._once(f"c{module}\n{name}\n".encode())
+
+    def _write_call(self, module: str, name: str, *arguments: Any) -> None:
+        self._write_global(module, name)
+        self.write(arguments)
+        self._emit(pickle.REDUCE)
+
+    def write_none(self, _value: None) -> None:
+        self._emit(pickle.NONE)
+
+    def write_bool(self, value: bool) -> None:  # noqa: FBT001  # the value itself
+        self._emit(pickle.NEWTRUE if value else pickle.NEWFALSE)
+
+    def write_int(self, value: int) -> None:
+        if 0 <= value < 2**8:
+            self._emit(pickle.BININT1, bytes((value,)))
+        elif 0 <= value < 2**16:
+            self._emit(pickle.BININT2, struct.pack("<H", value))
+        elif -(2**31) <= value < 2**31:
+            self._emit(pickle.BININT, struct.pack("<i", value))
+        else:
+            encoded = pickle.encode_long(value)
+            self._emit(pickle.LONG1, bytes((len(encoded),)), encoded)
+
+    def write_float(self, value: float) -> None:
+        self._emit(pickle.BINFLOAT, struct.pack(">d", value))
+
+    def write_str(self, value: str) -> None:
+        self._once(_unicode(value))
+
+    def write_bytes(self, value: bytes) -> None:
+        self._write_call("_codecs", "encode", value.decode("latin-1"), "latin1")
+
+    def write_complex(self, value: complex) -> None:
+        self._write_call("builtins", "complex", value.real, value.imag)
+
+    def write_list(self, value: list[Any]) -> None:
+        self._emit(pickle.EMPTY_LIST)
+        self._write_items(value, pickle.APPENDS)
+
+    def write_tuple(self, value: Sequence[Any]) -> None:
+        if not value:
+            self._emit(pickle.EMPTY_TUPLE)
+        elif len(value) <= len(_SHORT_TUPLES):
+            for item in value:
+                self.write(item)
+            self._emit(_SHORT_TUPLES[len(value) - 1])
+        else:
+            self._write_items(value, pickle.TUPLE)
+
+    def write_set(self, value: set[Any]) -> None:
+        self._write_call("builtins", "set", sorted(value, key=_sort_key))
+
+    def write_dict(self, value: dict[Any, Any]) -> None:
+        self._emit(pickle.EMPTY_DICT)
+        self._write_entries(value)
+
+    def write_ordered_dict(self, value: OrderedDict[Any, Any]) -> None:
+        self._write_call("collections", "OrderedDict")
+        self._write_entries(value)
+        if attributes := vars(value):
+            self.write_dict(attributes)
+            self._emit(pickle.BUILD)
+
+    def write_size(self, value: torch.Size) -> None:
+        self._write_call("torch", "Size", tuple(value))
+
+    def write_dtype(self, value: torch.dtype) -> None:
+        self._write_global("torch", str(value).removeprefix("torch."))
+
+    def write_device(self, value: torch.device) -> None:
+        self._write_call("torch", "device", value.type, *([] if value.index is None else [value.index]))
+
+    def _write_entries(self, value: dict[Any, Any]) -> None:
+        self._write_items([part for entry in value.items() for part in entry], pickle.SETITEMS)
+
+    def _write_items(self, items: Sequence[Any], opcode: bytes) -> None:
+        if not items:
+            return
+        self._emit(pickle.MARK)
+        for item in items:
+            self.write(item)
+        self._emit(opcode)
+
+    def _write_tensor(self, tensor: torch.Tensor) -> None:
+        number = self._table.number(tensor)
+        storage_class = self._table.storage_class(number)
+        self._write_global("torch._utils", "_rebuild_tensor_v2" if storage_class else "_rebuild_tensor_v3")
+        self._emit(pickle.MARK)
+        self._write_storage(number, storage_class, tensor.dtype.itemsize)
+        self.write_int(int(tensor.storage_offset()))
+        self.write_tuple(tuple(tensor.shape))
+        self.write_tuple(tensor.stride())
+        self.write_bool(False)  # noqa: FBT003  # requires_grad
+        self._write_call("collections", "OrderedDict")
+        if storage_class is None:
+            self.write_dtype(tensor.dtype)
+        self._emit(pickle.TUPLE, pickle.REDUCE)
+
+    def _write_storage(self, number: int, storage_class: str | None, item_size: int) -> None:
+        size_bytes = self._table.storages[number].nbytes()
+        self._emit(pickle.MARK)
+        self.write_str("storage")
+        self._write_global(*(("torch", storage_class) if storage_class else ("torch.storage", "UntypedStorage")))
+        self._emit(_unicode(str(number)))
+        self.write_str("cpu")
+        self.write_int(size_bytes // item_size if storage_class else size_bytes)
+        self._emit(pickle.TUPLE, pickle.BINPERSID)
+
+
+_SHORT_TUPLES = (pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
+
+_WRITERS: dict[type, Callable[[_Pickler, Any], None]] = {
+    type(None): _Pickler.write_none,
+    bool: _Pickler.write_bool,
+    int: _Pickler.write_int,
+    float: _Pickler.write_float,
+    str: _Pickler.write_str,
+    bytes: _Pickler.write_bytes,
+    complex: _Pickler.write_complex,
+    list: _Pickler.write_list,
+    tuple: _Pickler.write_tuple,
+    set: _Pickler.write_set,
+    dict: _Pickler.write_dict,
+    OrderedDict: _Pickler.write_ordered_dict,
+    torch.Size: _Pickler.write_size,
+    torch.dtype: _Pickler.write_dtype,
+    torch.device: _Pickler.write_device,
+}
+
+
+def _indexed(short: bytes, long: bytes, number: int) -> bytes:
+    return short + bytes((number,)) if number < 2**8 else long + struct.pack("<I", number)
+
+
+def _unicode(value: str) -> bytes:
+    encoded = value.encode("utf-8", "surrogatepass")
+    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+
+def _sort_key(value: Any) -> bytes:
+    return pickled(value, StorageTable(None))

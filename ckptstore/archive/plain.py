@@ -1,0 +1,181 @@
+"""Turn a nested state into what weights_only loading accepts, or refuse it by naming the path."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.parameter import is_lazy
+
+from ckptstore.archive.tensors import DTYPES
+from ckptstore.errors import UnsavableState
+
+__all__ = ["savable"]
+
+MAX_DEPTH = 100
+"""Levels of nesting; what contains itself has no end of them."""
+
+_MAX_INT_BITS = 255 * 8 - 1  # of the widest int that the pickle reader of torch takes
+_AS_IT_IS = frozenset({str, float, bool, bytes, complex, type(None), torch.Size, torch.dtype, torch.device})
+_KEYS = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def savable(value: Any, path: str = "state") -> Any:
+    """Return a copy of a nested state in which everything can be loaded with ``torch.load(weights_only=True)``.
+
+    Tensors and parameters become detached tensors in CPU memory that share memory exactly as they did: nothing
+    is copied but what lies on another device, and conjugate or negative views. Ordered dicts keep their
+    attributes, such as the ``_metadata`` of a state dict. These lose their type:
+
+    - other mappings, and classes derived from list, tuple, str, int, float: dict, list, tuple, str, int, float;
+    - a frozenset: set; a bytearray or memoryview: bytes; a numpy array: a tensor; a numpy scalar: a number;
+    - an Enum: its value; a path: str; a date or time: ISO 8601 text.
+
+    Args:
+        value: dicts, lists, tuples, sets, tensors, strings, numbers, bytes, None, `torch.Size`, dtypes, devices
+            and the above, in any nesting.
+        path: what messages call the value.
+
+    Raises:
+        UnsavableState: anything else, a tensor that is not plain and dense, two dict keys that become one, or
+            more than 100 levels of nesting (as in what contains itself); the message names the path.
+    """
+    return _Copier().copy(value, path, MAX_DEPTH)
+
+
+class _Copier:
+    """One copy of one state; remembers the storages that it brought to the CPU."""
+
+    def __init__(self) -> None:
+        self._moved: dict[tuple[torch.device, int], torch.UntypedStorage] = {}
+
+    def copy(self, value: Any, path: str, levels: int) -> Any:
+        if type(value) in _AS_IT_IS:
+            return value
+        if levels == 0:
+            raise UnsavableState(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels, or contains itself")
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value, path)
+        if isinstance(value, Enum):
+            return self.copy(value.value, f"{path}.value", levels - 1)
+        if isinstance(value, Mapping):
+            return self._mapping(value, path, levels - 1)
+        if isinstance(value, list | tuple):
+            items = [self.copy(item, f"{path}[{i}]", levels - 1) for i, item in enumerate(value)]
+            return tuple(items) if isinstance(value, tuple) else items
+        if isinstance(value, set | frozenset):
+            return {self._key(item, path, levels - 1) for item in value}
+        return _scalar(value, path)
+
+    def _mapping(self, value: Mapping[Any, Any], path: str, levels: int) -> dict[Any, Any]:
+        copied: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
+        for original, item in value.items():
+            key = self._key(original, path, levels)
+            if key in copied:
+                raise UnsavableState(f"{path} has two keys that are saved as {key!r}; rename one")
+            copied[key] = self.copy(item, f"{path}[{key!r}]", levels)
+        if isinstance(value, OrderedDict):
+            for name, item in vars(value).items():
+                setattr(copied, name, self.copy(item, f"{path}.{name}", levels))
+        return copied
+
+    def _key(self, value: Any, path: str, levels: int) -> Any:
+        key = self.copy(value, f"a key of {path}", levels)
+        if not _is_key(key):
+            raise UnsavableState(f"{path} has a key of type {type(value).__name__}; use a str or an int")
+        return key
+
+    def _tensor(self, value: torch.Tensor, path: str) -> torch.Tensor:
+        _check_tensor(value, path)
+        tensor = value.detach().resolve_conj().resolve_neg()
+        if tensor.device.type == "cpu":
+            return tensor
+        storage = tensor.untyped_storage()
+        where = (tensor.device, storage.data_ptr())
+        if where not in self._moved:
+            self._moved[where] = storage.cpu()  # type: ignore[no-untyped-call]
+        moved = torch.empty(0, dtype=tensor.dtype)
+        return moved.set_(self._moved[where], tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+def _is_key(value: Any) -> bool:
+    return type(value) in _KEYS or (type(value) is tuple and all(map(_is_key, value)))
+
+
+def _check_tensor(value: torch.Tensor, path: str) -> None:
+    kind = type(value)
+    if kind.__module__.startswith("torch.distributed"):
+        raise UnsavableState(f"{path} is a sharded {kind.__name__}; save it with torch.distributed.checkpoint")
+    if is_lazy(value):
+        raise UnsavableState(f"{path} is not initialized yet; run the lazy module once, then save")
+    if kind not in (torch.Tensor, torch.nn.Parameter):
+        raise UnsavableState(f"{path} is a {kind.__module__}.{kind.__qualname__}; save a plain torch.Tensor")
+    if value.is_meta:
+        raise UnsavableState(f"{path} is on the meta device and has no values; materialize it, then save")
+    if odd := _oddity(value):
+        raise UnsavableState(f"{path} is a {odd} tensor; save the dense tensors that it is made of")
+
+
+def _oddity(value: torch.Tensor) -> str:
+    if value.is_nested:
+        return "nested"
+    if value.is_quantized:
+        return "quantized"
+    if value.layout is not torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    return "" if value.dtype in DTYPES else str(value.dtype).removeprefix("torch.")
+
+
+def _scalar(value: Any, path: str) -> Any:
+    if isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.ma.MaskedArray):
+        return _from_numpy(value, path)
+    if isinstance(value, int):
+        return _checked_int(int.__int__(value), path)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    raise UnsavableState(f"{path} is a {_kind(value)}, which weights_only loading refuses; {_advice(value)}")
+
+
+def _checked_int(value: int, path: str) -> int:
+    if value.bit_length() > _MAX_INT_BITS:
+        raise UnsavableState(
+            f"{path} is an int of {value.bit_length()} bits; weights_only loading takes {_MAX_INT_BITS}"
+        )
+    return value
+
+
+def _from_numpy(value: np.ndarray[Any, Any] | np.generic, path: str) -> Any:
+    if isinstance(value, np.str_ | np.bytes_):
+        return value.item()
+    try:
+        tensor = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+    except TypeError:
+        raise UnsavableState(f"{path} is numpy {value.dtype}; save numbers, str or a tensor") from None
+    return tensor.item() if isinstance(value, np.generic) else tensor
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _advice(value: Any) -> str:
+    if hasattr(value, "state_dict"):
+        return "save its state_dict()"
+    if isinstance(value, Iterable):
+        return "save a list or a dict"
+    return "save plain data that describes it, or leave it out"

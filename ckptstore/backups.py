@@ -1,0 +1,192 @@
+"""Data backups: an HDF5 file copied into an experiment, validated, with its checksum beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ckptstore import keys
+from ckptstore.companions import digest_line
+from ckptstore.errors import BackupBusy, InvalidBackup, InvalidKey, KeyNotFound
+from ckptstore.opening import open_store
+from ckptstore.store import ByteRange, ObjectInfo, Store, StorePath, check_key, redact
+
+if TYPE_CHECKING:
+    from ckptstore.experiment import Experiment
+    from ckptstore.hashing import SampleSet
+
+BackupSource: TypeAlias = str | os.PathLike[str]
+
+_CHUNK_BYTES = 4 * 1024 * 1024
+_PROBE_BYTES = 64 * 1024
+
+
+def save_backup(experiment: Experiment, source: BackupSource, backup_name: str = "data") -> StorePath:
+    """Copy an HDF5 file into the experiment, streaming, and write its checksum after it.
+
+    A backup of the same name is replaced whole. The source is held open for reading meanwhile, so that HDF5's lock
+    keeps writers of other processes away.
+
+    Args:
+        experiment: where it goes.
+        source: a path on this machine; or, where no such file exists, a key of the experiment's own store; or a URL.
+        backup_name: ``[A-Za-z0-9][A-Za-z0-9._-]*``.
+
+    Raises:
+        FileNotFoundError: neither a file nor an object.
+        InvalidBackup: it is not HDF5, or cut short.
+        BackupBusy: HDF5's lock shows that somebody writes it.
+    """
+    key = keys.backup_key(experiment.exp_hash, backup_name)
+    with _opened(source, experiment.store) as chunks:
+        _put_with_digest(experiment.store, key, chunks)
+    return experiment.store.path(key)
+
+
+def save_uids(experiment: Experiment, samples: SampleSet) -> None:
+    """Write the active UIDs as HDF5: per type ("int", "str", "bytes") the UIDs and how often each is used."""
+    _put_with_digest(experiment.store, keys.uids_key(experiment.exp_hash), iter([_uids_file(samples)]))
+
+
+def backup_keys(key: str) -> tuple[str, str]:
+    """Return what a complete backup consists of: the file's key and its checksum's."""
+    return key, keys.backup_digest_key(key)
+
+
+def _put_with_digest(store: Store, key: str, chunks: Iterator[memoryview]) -> None:
+    digest = hashlib.sha256()
+    _, digest_key = backup_keys(key)
+    store.delete([digest_key])  # a crash must leave a file without a checksum, never with another file's
+    store.put(key, _hashed(chunks, digest))
+    store.put(digest_key, digest_line(digest.hexdigest(), keys.file_name(key)))
+
+
+def _hashed(chunks: Iterator[memoryview], digest: Any) -> Iterator[memoryview]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+@contextmanager
+def _opened(source: BackupSource, store: Store) -> Iterator[Iterator[memoryview]]:
+    location = os.fspath(source)
+    if "://" in location:
+        folder, _, name = location.rpartition("/")
+        with open_store(folder) as other, _opened_object(other, name) as chunks:
+            yield chunks
+    elif Path(location).expanduser().is_file():
+        with _opened_file(Path(location).expanduser()) as chunks:
+            yield chunks
+    else:
+        with _opened_object(store, _own_key(location, store)) as chunks:
+            yield chunks
+
+
+def _own_key(location: str, store: Store) -> str:
+    message = f"no data file {location!r}, neither on this machine nor as a key in {redact(store.url)}"
+    try:
+        store.stat(check_key(location))
+    except (InvalidKey, KeyNotFound):
+        raise FileNotFoundError(message) from None
+    return location
+
+
+@contextmanager
+def _opened_file(path: Path) -> Iterator[Iterator[memoryview]]:
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        raise InvalidBackup(f"{path} is not HDF5; only the main data file is backed up, as .h5")
+    try:
+        held = h5py.File(path, "r")
+    except BlockingIOError as error:
+        raise BackupBusy(f"{path} is open for writing; close it, or back it up after the writer is done") from error
+    except OSError as error:
+        raise InvalidBackup(f"{path} cannot be opened as HDF5: {error}") from error
+    with held, path.open("rb") as file:
+        yield _file_chunks(file)
+
+
+def _file_chunks(file: io.BufferedReader) -> Iterator[memoryview]:
+    while chunk := file.read(_CHUNK_BYTES):
+        yield memoryview(chunk)
+
+
+@contextmanager
+def _opened_object(store: Store, key: str) -> Iterator[Iterator[memoryview]]:
+    import h5py
+
+    info = store.stat(key)
+    try:
+        h5py.File(_ObjectFile(store, info), "r").close()
+    except OSError as error:
+        raise InvalidBackup(f"{key} in {redact(store.url)} is not whole HDF5: {error}") from error
+    starts = range(0, info.size_bytes, _CHUNK_BYTES)
+    yield store.get_ranges(key, [ByteRange(start, _CHUNK_BYTES) for start in starts], version=info.version)
+
+
+class _ObjectFile(io.RawIOBase):
+    """An object of a store as the seekable file that h5py reads its metadata from."""
+
+    def __init__(self, store: Store, info: ObjectInfo) -> None:
+        self._store, self._info, self._position = store, info, 0
+        self._window: tuple[int, memoryview] = (0, memoryview(b""))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._info.size_bytes}[whence]
+        self._position = origin + offset
+        return self._position
+
+    def readinto(self, target: Any) -> int:
+        view = memoryview(target).cast("B")
+        data = self._read(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _read(self, size: int) -> memoryview:
+        start, held = self._window
+        if not start <= self._position <= self._position + size <= start + len(held):
+            wanted = ByteRange(self._position, max(size, _PROBE_BYTES))
+            held = next(self._store.get_ranges(self._info.key, [wanted], version=self._info.version))
+            start, self._window = self._position, (self._position, held)
+        return held[self._position - start : self._position - start + size]
+
+
+def _uids_file(samples: SampleSet) -> memoryview:
+    import h5py
+    import numpy as np
+
+    by_type: dict[type, dict[Any, int]] = {int: {}, str: {}, bytes: {}}
+    for uid in samples:
+        counts = by_type[type(uid)]
+        counts[uid] = counts.get(uid, 0) + 1
+    target = io.BytesIO()
+    with h5py.File(target, "w", track_order=True) as file:
+        for kind, counts in by_type.items():
+            group = file.create_group(kind.__name__)
+            group.create_dataset("uid", data=_uid_texts(counts), dtype=h5py.string_dtype())
+            group.create_dataset("count", data=np.fromiter(counts.values(), dtype=np.uint64, count=len(counts)))
+    return target.getbuffer()
+
+
+def _uid_texts(counts: dict[Any, int]) -> list[str]:
+    """Write ints (of any size) as decimal, bytes as hex, and str with its NULs, which HDF5 cannot hold, escaped."""
+    return [_uid_text(uid) for uid in counts]
+
+
+def _uid_text(uid: str | bytes | int) -> str:
+    if isinstance(uid, bytes):
+        return uid.hex()
+    return str(uid).replace("\\", "\\\\").replace("\0", "\\0")

@@ -1,0 +1,187 @@
+"""One experiment in a store: its record, configs and checkpoints, by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from ckptstore import keys
+from ckptstore.companions import open_text, seal_text
+from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, KeyExists, KeyNotFound
+from ckptstore.hashing import dump_yaml
+from ckptstore.keys import Kind
+from ckptstore.provenance import Provenance, parse_provenance
+from ckptstore.store import ObjectInfo, Store, StorePath, redact
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A checkpoint as a listing shows it.
+
+    Attributes:
+        step: the training step.
+        info: key, size in bytes, time and version of the object.
+    """
+
+    step: int
+    info: ObjectInfo
+
+    @property
+    def modified(self) -> datetime:
+        """When it was written, by the store's clock."""
+        return self.info.modified
+
+
+class Experiment:
+    """Everything that lies under one hash in one store. Holds no state of its own: every call asks the store."""
+
+    def __init__(self, store: Store, exp_hash: str) -> None:
+        self.store = store
+        self.exp_hash = keys.check_hash(exp_hash)
+
+    def __repr__(self) -> str:
+        return f"Experiment({self.exp_hash!r} in {redact(self.store.url)!r})"
+
+    def where(self, key: str) -> str:
+        """Return key and store, for a message."""
+        return f"{key} in {redact(self.store.url)}"
+
+    # -- the record -----------------------------------------------------------------------------------
+
+    def provenance(self) -> Provenance:
+        """Return the experiment's record. One request.
+
+        Raises:
+            CheckpointNotFound: there is none.
+            CorruptCheckpoint: it is damaged.
+        """
+        key = keys.provenance_key(self.exp_hash)
+        return parse_provenance(self._read_yaml(key), self.where(key))
+
+    def create(self, record: Provenance) -> bool:
+        """Write the record if there is none; True for exactly one caller. One request, atomic and durable."""
+        try:
+            self.store.put(keys.provenance_key(self.exp_hash), _yaml_file(record.as_mapping()), overwrite=False)
+        except KeyExists:
+            return False
+        return True
+
+    def overwrite_provenance(self, record: Provenance) -> None:
+        """Write the record over the one there is. One request, atomic and durable."""
+        self.store.put(keys.provenance_key(self.exp_hash), _yaml_file(record.as_mapping()))
+
+    # -- configs --------------------------------------------------------------------------------------
+
+    def write_config(self, plain: Mapping[str, Any], config_name: str = "config") -> StorePath:
+        """Write a config, in its plain form, over the one there is. One request, atomic and durable."""
+        key = keys.config_key(self.exp_hash, config_name)
+        self.store.put(key, _yaml_file(plain))
+        return self.store.path(key)
+
+    def read_config(self, config_name: str = "config") -> dict[str, Any]:
+        """Return a config. One request.
+
+        Raises:
+            CheckpointNotFound: there is none of that name.
+            CorruptCheckpoint: it is damaged, or holds YAML tags (which are never executed).
+        """
+        key = keys.config_key(self.exp_hash, config_name)
+        config = self._read_yaml(key)
+        if not isinstance(config, dict):
+            raise CorruptCheckpoint(f"{self.where(key)} is not a mapping")
+        return config
+
+    # -- checkpoints ----------------------------------------------------------------------------------
+
+    def checkpoints(self) -> list[CheckpointRecord]:
+        """Return the checkpoints in numeric order. One listing, which says nothing on whether they are sound."""
+        return _checkpoint_records(self.store.list(keys.model_prefix(self.exp_hash)), self.exp_hash)
+
+    def checkpoint(self, step: int) -> CheckpointRecord:
+        """Return one checkpoint. One request.
+
+        Raises:
+            CheckpointNotFound: there is none of that step.
+        """
+        key = keys.checkpoint_key(self.exp_hash, step)
+        try:
+            return CheckpointRecord(step, self.store.stat(key))
+        except KeyNotFound:
+            raise CheckpointNotFound(f"no checkpoint of step {step}: {self.where(key)} does not exist") from None
+
+    def next_step(self) -> int:
+        """Return the step after the highest there is, or 0. One listing."""
+        records = self.checkpoints()
+        return records[-1].step + 1 if records else 0
+
+    # -- what there is --------------------------------------------------------------------------------
+
+    def present(self, prefix: str) -> set[str]:
+        """Return the keys under one of the experiment's folders. One listing."""
+        return {info.key for info in self.store.list(prefix)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what there is, as plain data. One listing of the experiment.
+
+        Keys: ``exp_hash``; ``model_checkpoints``, ``configs``, ``data_backups`` (file names; checkpoints in numeric
+        order, configs without the provenance record, backups without the recorded UIDs); ``steps``;
+        ``architecture_saved``; ``sizes`` (bytes by file name); ``size_bytes`` (their sum).
+        """
+        objects = list(self.store.list(keys.experiment_prefix(self.exp_hash)))
+        records = _checkpoint_records(objects, self.exp_hash)
+        return {
+            "exp_hash": self.exp_hash,
+            "model_checkpoints": [keys.file_name(record.info.key) for record in records],
+            "steps": [record.step for record in records],
+            "architecture_saved": any(True for _ in _of_kind(objects, Kind.ARCHITECTURE)),
+            "configs": [keys.file_name(key) for key in _of_kind(objects, Kind.CONFIG)],
+            "data_backups": [
+                keys.file_name(key) for key in _of_kind(objects, Kind.BACKUP) if key != keys.uids_key(self.exp_hash)
+            ],
+            "sizes": {keys.file_name(info.key): info.size_bytes for info in objects},
+            "size_bytes": sum(info.size_bytes for info in objects),
+        }
+
+    def _read_yaml(self, key: str) -> object:
+        try:
+            data = self.store.get(key)
+        except KeyNotFound:
+            raise CheckpointNotFound(f"{self.where(key)} does not exist") from None
+        try:
+            return yaml.safe_load(open_text(data, self.where(key)))
+        except yaml.YAMLError as error:
+            raise CorruptCheckpoint(f"{self.where(key)} is not plain YAML: {_one_line(error)}") from None
+
+
+def list_hashes(store: Store) -> list[str]:
+    """Return the hashes of all experiments in a store, sorted. One listing of one level."""
+    found = (keys.hash_of_prefix(prefix) for prefix in store.list_prefixes(keys.CHECKPOINTS))
+    return [exp_hash for exp_hash in found if exp_hash is not None]
+
+
+def _checkpoint_records(objects: Iterable[ObjectInfo], exp_hash: str) -> list[CheckpointRecord]:
+    records = []
+    for info in objects:
+        parsed = keys.parse_key(info.key)
+        if parsed and parsed.kind is Kind.CHECKPOINT and parsed.exp_hash == exp_hash and parsed.step is not None:
+            records.append(CheckpointRecord(parsed.step, info))
+    return sorted(records, key=lambda record: record.step)
+
+
+def _of_kind(objects: Iterable[ObjectInfo], kind: Kind) -> Iterator[str]:
+    for info in objects:
+        parsed = keys.parse_key(info.key)
+        if parsed is not None and parsed.kind is kind:
+            yield info.key
+
+
+def _yaml_file(plain: Mapping[str, Any]) -> bytes:
+    return seal_text(dump_yaml(plain))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,75 @@
+"""Say how a checkpoint differs from the objects it is to be loaded into, before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from ckptstore.hashing import clean_names
+
+_PER_PARAMETER = frozenset(
+    {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "grad_avg", "exp_inf"}
+)
+"""State that torch.optim's own optimizers keep in the shape of its parameter."""
+
+
+def model_differences(model: torch.nn.Module, saved: Mapping[str, Any], *, strict: bool) -> tuple[str, ...]:
+    """Return one line for each entry that is missing, unknown, or of another shape or dtype; empty when it fits.
+
+    Args:
+        model: an unwrapped module.
+        saved: a model_state_dict, with the names of an unwrapped module.
+        strict: False accepts missing and unknown entries and another dtype, never another shape.
+    """
+    own = model.state_dict()
+    names = clean_names(model, own)
+    expected = {names[name]: value for name, value in own.items()}
+    return tuple(_model_lines(expected, saved, strict=strict))
+
+
+def _model_lines(expected: Mapping[str, Any], saved: Mapping[str, Any], *, strict: bool) -> Iterator[str]:
+    for name, value in expected.items():
+        if name not in saved:
+            if strict:
+                yield f"{name}: in the model, not in the checkpoint"
+        elif isinstance(value, torch.Tensor):
+            yield from _tensor_lines(name, value, saved[name], strict=strict)
+    if strict:
+        yield from (f"{name}: in the checkpoint, not in the model" for name in saved if name not in expected)
+
+
+def _tensor_lines(name: str, own: torch.Tensor, saved: Any, *, strict: bool) -> Iterator[str]:
+    if not isinstance(saved, torch.Tensor):
+        yield f"{name}: a tensor in the model, a {type(saved).__name__} in the checkpoint"
+    elif own.shape != saved.shape:
+        yield f"{name}: shape {list(own.shape)} in the model, {list(saved.shape)} in the checkpoint"
+    elif strict and own.dtype != saved.dtype:
+        yield f"{name}: {own.dtype} in the model, {saved.dtype} in the checkpoint"
+
+
+def optimizer_differences(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return one line for each way in which an optimizer_state_dict does not fit; empty when it fits."""
+    groups, own_groups = saved.get("param_groups", []), optimizer.param_groups
+    if len(groups) != len(own_groups):
+        return (f"optimizer: {len(own_groups)} parameter groups, {len(groups)} in the checkpoint",)
+    lines = [line for i in range(len(groups)) for line in _group_lines(i, own_groups[i], groups[i])]
+    return tuple(lines or _state_lines(own_groups, groups, saved.get("state", {})))
+
+
+def _group_lines(index: int, own: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[str]:
+    if len(own["params"]) != len(saved["params"]):
+        yield f"optimizer group {index}: {len(own['params'])} parameters, {len(saved['params'])} in the checkpoint"
+    missing, unknown = sorted(own.keys() - saved.keys()), sorted(saved.keys() - own.keys())
+    if missing and unknown:  # one side alone is another version of torch, both are another optimizer
+        yield f"optimizer group {index}: has {', '.join(missing)}; the checkpoint has {', '.join(unknown)} instead"
+
+
+def _state_lines(own_groups: Any, groups: Any, state: Mapping[Any, Any]) -> Iterator[str]:
+    for own, saved in zip(own_groups, groups, strict=True):
+        for parameter, number in zip(own["params"], saved["params"], strict=True):
+            for name, value in state.get(number, {}).items():
+                if name in _PER_PARAMETER and isinstance(value, torch.Tensor) and value.shape != parameter.shape:
+                    shapes = f"{list(value.shape)} in the checkpoint, the parameter is {list(parameter.shape)}"
+                    yield f"optimizer state {name} of parameter {number}: {shapes}"

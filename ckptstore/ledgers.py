@@ -1,0 +1,141 @@
+"""Named models and optimizers, so that saving and loading need not be handed the objects.
+
+The module's functions work on one ledger per process, `GLOBAL_LEDGER`. All of it is safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from ckptstore.errors import LedgerError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+class _Registry(Generic[T]):
+    # Every act is one operation on a dict, which is atomic: there is no lock that a fork could leave held.
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._entries: dict[str, Callable[[], T | None]] = {}
+
+    def register(self, name: str, value: T, *, weak: bool) -> None:
+        if not isinstance(name, str) or not name:
+            raise LedgerError(f"{self._kind} name {name!r} is not a non-empty str")
+        self._entries[name] = weakref.ref(value) if weak else lambda: value
+
+    def get(self, name: str | None) -> T:
+        entries = dict(self._entries)
+        chosen = self._only(entries) if name is None else name
+        if chosen not in entries:
+            raise LedgerError(f"no {self._kind} {chosen!r} in the ledger ({self._listing(entries)})")
+        value = entries[chosen]()
+        if value is None:
+            raise LedgerError(f"{self._kind} {chosen!r} was registered with weak=True and is gone; register it again")
+        return value
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def unregister(self, name: str) -> None:
+        if self._entries.pop(name, None) is None:
+            raise LedgerError(f"no {self._kind} {name!r} in the ledger ({self._listing(self._entries)})")
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def _only(self, entries: dict[str, Callable[[], T | None]]) -> str:
+        if len(entries) != 1:
+            raise LedgerError(f"which {self._kind}? give its name or the object itself ({self._listing(entries)})")
+        return next(iter(entries))
+
+    def _listing(self, entries: dict[str, Callable[[], T | None]]) -> str:
+        return f"registered: {', '.join(sorted(entries))}" if entries else "none is registered"
+
+
+class Ledger:
+    """Models and optimizers by name.
+
+    Registering a name again replaces what it stood for. With ``weak=True`` the ledger does not keep the object alive.
+    """
+
+    def __init__(self) -> None:
+        self._models: _Registry[torch.nn.Module] = _Registry("model")
+        self._optimizers: _Registry[torch.optim.Optimizer] = _Registry("optimizer")
+
+    def register_model(self, name: str, model: torch.nn.Module, weak: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Register a model under a name."""
+        self._models.register(name, model, weak=weak)
+
+    def get_model(self, name: str | None = None) -> torch.nn.Module:
+        """Return the model of that name; without a name the only one registered.
+
+        Raises:
+            LedgerError: no such name, or not exactly one to choose from; lists the names.
+        """
+        return self._models.get(name)
+
+    def list_models(self) -> list[str]:
+        """Return the names of the models, sorted."""
+        return self._models.names()
+
+    def unregister_model(self, name: str) -> None:
+        """Forget a model.
+
+        Raises:
+            LedgerError: no such name.
+        """
+        self._models.unregister(name)
+
+    def register_optimizer(
+        self,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        weak: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        """Register an optimizer under a name."""
+        self._optimizers.register(name, optimizer, weak=weak)
+
+    def get_optimizer(self, name: str | None = None) -> torch.optim.Optimizer:
+        """Return the optimizer of that name; without a name the only one registered.
+
+        Raises:
+            LedgerError: no such name, or not exactly one to choose from; lists the names.
+        """
+        return self._optimizers.get(name)
+
+    def list_optimizers(self) -> list[str]:
+        """Return the names of the optimizers, sorted."""
+        return self._optimizers.names()
+
+    def unregister_optimizer(self, name: str) -> None:
+        """Forget an optimizer.
+
+        Raises:
+            LedgerError: no such name.
+        """
+        self._optimizers.unregister(name)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._models.clear()
+        self._optimizers.clear()
+
+
+GLOBAL_LEDGER = Ledger()
+"""The ledger that the module's functions and every manager use."""
+
+register_model = GLOBAL_LEDGER.register_model
+get_model = GLOBAL_LEDGER.get_model
+list_models = GLOBAL_LEDGER.list_models
+unregister_model = GLOBAL_LEDGER.unregister_model
+register_optimizer = GLOBAL_LEDGER.register_optimizer
+get_optimizer = GLOBAL_LEDGER.get_optimizer
+list_optimizers = GLOBAL_LEDGER.list_optimizers
+unregister_optimizer = GLOBAL_LEDGER.unregister_optimizer
+clear = GLOBAL_LEDGER.clear

@@ -1,0 +1,569 @@
+"""The manager: the current experiment, and one method for each thing a training program asks of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import uuid
+import weakref
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from ckptstore import keys
+from ckptstore.architecture import load_architecture, save_architecture, save_architecture_if_possible
+from ckptstore.backups import BackupSource, save_backup
+from ckptstore.distributed import is_writer, on_writer
+from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, NoExperiment, UnknownExperiment, UntrustedPickle
+from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
+from ckptstore.hashing import ModelDescription, describe_model, plain_config
+from ckptstore.identity import HashOptions, Identity, establish
+from ckptstore.loading import MapLocation, choose_step, first_sound, loading_targets, read_checkpoint, restore
+from ckptstore.notices import say, warn
+from ckptstore.participants import find_model, find_optimizer
+from ckptstore.provenance import Provenance
+from ckptstore.resuming import find_resumable, nothing_to_resume
+from ckptstore.rng import restore_rng
+from ckptstore.saving import Origin, Stateful, Training, checkpoint_state, plan_checkpoint
+from ckptstore.store import Store, StorePath, open_store, redact
+
+_SHOWN_HASHES = 20
+
+
+class CheckpointManagerV2:
+    """Keeps the checkpoints of experiments in one store, each under the hash of what produced it.
+
+    In a torch.distributed job only the writer rank writes; `update_experiment_hash`, `resume` and a save without a
+    step are collectives, which every rank must call; everything else may be called on any rank alone.
+
+    Args:
+        root_log_dir: a path, a URL (``s3://bucket/prefix``, ``memory://name``, ...) or a `Store`.
+        storage_options: for the backend, where root_log_dir is a path or URL.
+        parent: hash of the experiment that this one came out of, until another is loaded.
+        data_h5_path: HDF5 file to back up into every new experiment.
+        record_uids: keep the active UIDs themselves beside each experiment, so that a diff can name samples.
+        ignore: config keys that the hash leaves out, such as ``"log_level"`` or ``"paths.output"``.
+        forward_source: False leaves the source of ``forward`` out of the model's hash.
+        writer_rank: the rank that writes in a torch.distributed job.
+        save_rng: keep the random number generators' state in every checkpoint.
+
+    Every method that needs a current experiment raises `NoExperiment` before there is one. Errors of the store
+    (`StoreError`) come out as they are.
+    """
+
+    def __init__(
+        self,
+        root_log_dir: str | os.PathLike[str] | Store = "root_experiment",
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        parent: str | None = None,
+        data_h5_path: BackupSource | None = None,
+        record_uids: bool = False,
+        ignore: Iterable[str] = (),
+        forward_source: bool = True,
+        writer_rank: int = 0,
+        save_rng: bool = True,
+    ) -> None:
+        if isinstance(root_log_dir, Store):
+            if storage_options:
+                raise ValueError("storage_options go with a path or URL; a Store has its own")
+            self._store, self._owns_store = root_log_dir, False
+        else:
+            self._store, self._owns_store = open_store(root_log_dir, **(storage_options or {})), True
+        self._options = HashOptions(ignore=tuple(ignore), forward_source=forward_source, record_uids=record_uids)
+        self._parent = None if parent is None else keys.check_hash(parent)
+        self._data_h5_path = data_h5_path
+        self._writer_rank = writer_rank
+        self._save_rng = save_rng
+        self._identity = Identity()
+        self._exp_hash: str | None = None
+        self._config_in_effect: Mapping[str, Any] | None = None
+        self._seen_models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+        self._run_id = uuid.uuid4().hex
+        self._resumed_from: dict[str, Any] | None = None
+
+    # -- what it works on -----------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The store that everything goes to."""
+        return self._store
+
+    @property
+    def exp_hash(self) -> str | None:
+        """The current experiment's hash; None before the first update_experiment_hash()."""
+        return self._exp_hash
+
+    @property
+    def run_id(self) -> str:
+        """32 hex digits that mark the checkpoints of this manager."""
+        return self._run_id
+
+    @property
+    def data_dir(self) -> StorePath:
+        """The user's folder for global data; made where the store is a disk."""
+        return self._user_folder(keys.DATA)
+
+    @property
+    def logs_dir(self) -> StorePath:
+        """The user's folder for global logs; made where the store is a disk."""
+        return self._user_folder(keys.LOGS)
+
+    def __repr__(self) -> str:
+        return f"CheckpointManagerV2({redact(self._store.url)!r}, exp_hash={self._exp_hash!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store, where this manager opened it."""
+        if self._owns_store:
+            self._store.close()
+
+    # -- the experiment -------------------------------------------------------------------------------
+
+    def update_experiment_hash(
+        self,
+        model: torch.nn.Module | None = None,
+        config: Any | None = None,
+        active_data_uids: Iterable[Any] | None = None,
+        force: bool = False,  # noqa: FBT001, FBT002  # the guide's signature
+    ) -> tuple[str, bool]:
+        """Make the experiment of these components the current one, creating it in the store if it is new.
+
+        A component that is None keeps the value this manager knew last. Whatever is missing beside an existing
+        experiment (its config, its automatic data backup) is written again.
+
+        Args:
+            model: its architecture counts, its weights do not.
+            config: a mapping, dataclass, Namespace or the like; reduced to plain data.
+            active_data_uids: UIDs (str, bytes, int) of the samples in use, in any order; or a `SampleSet`.
+            force: write the experiment's record again, and return True.
+
+        Returns:
+            The 16-hex-digit hash, and whether this call created the experiment: of all callers racing for the same
+            experiment, in any process, exactly one gets True.
+
+        Raises:
+            ConfigTypeError: a config value that has no plain form; names its path.
+            UnsupportedModel, UnsupportedUID: the model or the UIDs cannot be hashed.
+        """
+        identity, is_new = on_writer(
+            lambda: self._establish(model, config, active_data_uids, force=force), self._writer_rank
+        )
+        if config is not None or self._exp_hash is None:
+            self._config_in_effect = identity.config
+        self._identity, self._exp_hash, self._parent = identity, identity.exp_hash, identity.exp_hash
+        self._seen_models = weakref.WeakSet()
+        return identity.exp_hash, is_new
+
+    def list_experiment_hashes(self) -> list[str]:
+        """Return the hashes of all experiments in the store, sorted. One listing of one level."""
+        return list_hashes(self._store)
+
+    def get_checkpoint_info(self, exp_hash: str | None = None) -> dict[str, Any]:
+        """Return what an experiment (by default the current one) consists of. One listing and one read.
+
+        Keys: ``exp_hash``, ``model_checkpoints`` (file names in numeric order), ``steps``, ``architecture_saved``,
+        ``configs``, ``data_backups`` (file names), ``sizes`` (bytes by file name), ``size_bytes``, ``created_at`` and
+        ``parent`` (None where the record is missing).
+
+        Raises:
+            UnknownExperiment: nothing lies under that hash.
+        """
+        experiment = self._experiment(exp_hash)
+        info = experiment.summary()
+        if not info["sizes"]:
+            raise UnknownExperiment(f"nothing lies under {experiment.exp_hash}; {self._known()}")
+        record = _record_if_sound(experiment)
+        return {**info, "created_at": record and record.created_at, "parent": record and record.parent}
+
+    def provenance(self, exp_hash: str | None = None) -> dict[str, Any]:
+        """Return an experiment's record: component digests, sample count, parent, versions, commit. One read.
+
+        Raises:
+            CheckpointNotFound: there is no record.
+            CorruptCheckpoint: it is damaged.
+        """
+        return self._experiment(exp_hash).provenance().as_mapping()
+
+    # -- saving ---------------------------------------------------------------------------------------
+
+    def save_model_checkpoint(
+        self,
+        model: torch.nn.Module | None = None,
+        model_name: str | None = None,
+        step: int | None = None,
+        save_optimizer: bool = True,  # noqa: FBT001, FBT002  # the guide's signature
+        optimizer_name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: Stateful | None = None,
+        scaler: Stateful | None = None,
+    ) -> StorePath:
+        """Save a checkpoint of the current experiment: whole or not at all, durable when this returns. One upload.
+
+        The first one of an experiment also saves the model's architecture.
+
+        Args:
+            model: by default the ledger's model of that name, or the only one there.
+            model_name: a name in the ledger.
+            step: an int from 0 upwards; an existing one is replaced. None is the next free one (one listing).
+            save_optimizer: False leaves the optimizer out.
+            optimizer_name: a name in the ledger; by default the ledger's only optimizer of this model, if any.
+            metadata: plain data and tensors; 0-d tensors and numpy scalars become numbers.
+            optimizer: the object itself.
+            scheduler: anything with a state_dict().
+            scaler: a GradScaler.
+
+        Returns:
+            Where it lies: `pathlib.Path` on disk, `UPath` elsewhere.
+
+        Raises:
+            InvalidStep: the step is negative or not an int.
+            LedgerError: no such name, or more than one to choose from.
+            UnsupportedModel: the model has nothing to save.
+            UnsavableState: before the first byte, naming what weights_only loading would refuse.
+            StoreFull: no space is left; earlier checkpoints are intact.
+        """
+        experiment = self._experiment()
+        step = on_writer(experiment.next_step, self._writer_rank) if step is None else step
+        key = keys.checkpoint_key(experiment.exp_hash, step)
+        if not is_writer(self._writer_rank):
+            return self._store.path(key)
+        module = find_model(model, model_name)
+        training = Training(
+            model=module,
+            optimizer=find_optimizer(module, optimizer, optimizer_name, wanted=save_optimizer),
+            scheduler=scheduler,
+            scaler=scaler,
+        )
+        state = checkpoint_state(
+            training, step=step, metadata=metadata, origin=self._origin(experiment), save_rng=self._save_rng
+        )
+        planned = plan_checkpoint(state)
+        self._before_first_save(experiment, module)
+        self._store.put(key, planned.buffers())
+        return self._store.path(key)
+
+    def save_model_architecture(
+        self, model: torch.nn.Module | None = None, model_name: str | None = None
+    ) -> StorePath:
+        """Save the model's skeleton (classes, structure, constants; no weights) and its printed form.
+
+        Nothing is written where the experiment has them already.
+
+        Returns:
+            Where the skeleton lies.
+
+        Raises:
+            UnsupportedModel: it cannot be pickled, or keeps a large tensor outside its state dict.
+        """
+        experiment = self._experiment()
+        key = keys.architecture_key(experiment.exp_hash)
+        if is_writer(self._writer_rank):
+            save_architecture(experiment, find_model(model, model_name))
+        return self._store.path(key)
+
+    def save_config(self, config: Any, config_name: str = "config") -> StorePath:
+        """Save a config of the current experiment, over the one there is; the hash stays what it is.
+
+        Under the name "config" it is also the config that later checkpoints say was in effect.
+
+        Raises:
+            ConfigTypeError: a value that has no plain form; names its path.
+            InvalidName: the name is reserved, or cannot stand in a key.
+        """
+        experiment = self._experiment()
+        key, plain = keys.config_key(experiment.exp_hash, config_name), plain_config(config)
+        if is_writer(self._writer_rank):
+            experiment.write_config(plain, config_name)
+        if config_name == "config":
+            self._config_in_effect = plain
+        return self._store.path(key)
+
+    def save_data_backup(self, data_h5_path: BackupSource, backup_name: str | None = None) -> StorePath:
+        """Copy an HDF5 file into the current experiment, with its checksum; one of the same name is replaced.
+
+        Args:
+            data_h5_path: a path on this machine; or, where no such file exists, a key in this store; or a URL.
+            backup_name: by default "data".
+
+        Raises:
+            FileNotFoundError: there is no such file or object.
+            InvalidBackup: it is not HDF5.
+            BackupBusy: HDF5's lock shows that somebody writes it.
+        """
+        experiment, name = self._experiment(), "data" if backup_name is None else backup_name
+        key = keys.backup_key(experiment.exp_hash, name)
+        if is_writer(self._writer_rank):
+            save_backup(experiment, data_h5_path, name)
+        return self._store.path(key)
+
+    # -- loading --------------------------------------------------------------------------------------
+
+    def load_latest_checkpoint(
+        self,
+        model: torch.nn.Module | None = None,
+        model_name: str | None = None,
+        load_optimizer: bool = True,  # noqa: FBT001, FBT002  # the guide's signature
+        optimizer_name: str | None = None,
+        exp_hash: str | None = None,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: Stateful | None = None,
+        scaler: Stateful | None = None,
+        map_location: MapLocation = None,
+        strict: bool = True,
+    ) -> dict[str, Any] | None:
+        """Load the sound checkpoint of the highest step; model and the rest are restored together or not at all.
+
+        A damaged checkpoint is skipped with a warning. Nothing stored is executed.
+
+        Args:
+            model: to restore; by default the ledger's model of that name, or the only one there; else none.
+            model_name: a name in the ledger.
+            load_optimizer: False leaves the optimizer alone.
+            optimizer_name: a name in the ledger; by default the ledger's only optimizer of this model, if any.
+            exp_hash: another experiment than the current one.
+            optimizer: the object itself.
+            scheduler: anything with a load_state_dict().
+            scaler: a GradScaler.
+            map_location: device of the returned tensors, and of a model on the meta device.
+            strict: False accepts missing and unknown model entries and converts dtypes.
+
+        Returns:
+            The checkpoint's dict (``step``, ``model_state_dict``, ``metadata``, ...); None, with a warning, where
+            there is nothing to load.
+
+        Raises:
+            IncompatibleCheckpoint: it does not fit; lists the differences.
+        """
+        experiment = self._experiment(exp_hash)
+        training = loading_targets(
+            model,
+            model_name,
+            optimizer=optimizer,
+            optimizer_name=optimizer_name,
+            load_optimizer=load_optimizer,
+            scheduler=scheduler,
+            scaler=scaler,
+        )
+        found = first_sound(experiment, experiment.checkpoints()[::-1], map_location=map_location)
+        if found is None:
+            warn(f"nothing to load: no sound checkpoint of experiment {experiment.exp_hash}; {self._known()}")
+            return None
+        return self._restore(experiment, *found, training, strict=strict, map_location=map_location)
+
+    def load_checkpoint(
+        self,
+        model: torch.nn.Module | None = None,
+        model_name: str | None = None,
+        *,
+        step: int,
+        exp_hash: str | None = None,
+        nearest: bool = False,
+        load_optimizer: bool = True,
+        optimizer_name: str | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: Stateful | None = None,
+        scaler: Stateful | None = None,
+        map_location: MapLocation = None,
+        strict: bool = True,
+    ) -> dict[str, Any]:
+        """Load the checkpoint of one step, or with ``nearest`` of the closest there is (the lower one of two).
+
+        The other arguments are those of `load_latest_checkpoint`.
+
+        Raises:
+            CheckpointNotFound: there is none of that step; lists the steps there are.
+            CorruptCheckpoint: it is damaged.
+            IncompatibleCheckpoint: it does not fit; lists the differences.
+        """
+        experiment = self._experiment(exp_hash)
+        training = loading_targets(
+            model,
+            model_name,
+            optimizer=optimizer,
+            optimizer_name=optimizer_name,
+            load_optimizer=load_optimizer,
+            scheduler=scheduler,
+            scaler=scaler,
+        )
+        record = choose_step(experiment, step, nearest=nearest)
+        state = read_checkpoint(experiment, record, map_location=map_location)
+        return self._restore(experiment, record, state, training, strict=strict, map_location=map_location)
+
+    def resume(
+        self,
+        model: torch.nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        scheduler: Stateful | None = None,
+        scaler: Stateful | None = None,
+        from_hash: str | None = None,
+        map_location: MapLocation = None,
+        strict: bool = True,
+    ) -> dict[str, Any] | None:
+        """Go on from the newest run's newest sound checkpoint: model, optimizer, scheduler, scaler, RNG.
+
+        Says in one line what it did. After a rollback (a run that went on from step 500 while 1000 exists) it follows
+        that run, and warns about the steps it passes over. In a torch.distributed job every rank loads the same
+        checkpoint, and the RNG is restored on the writer rank, whose it was.
+
+        Args:
+            model: to restore; by default the ledger's only model.
+            optimizer: by default the ledger's only optimizer of this model.
+            scheduler: anything with a load_state_dict().
+            scaler: a GradScaler.
+            from_hash: go on from another experiment's checkpoint under the current hash, which records it as its
+                parent.
+            map_location: device of the returned tensors, and of a model on the meta device.
+            strict: False accepts missing and unknown model entries and converts dtypes.
+
+        Returns:
+            The checkpoint's dict; None where there is none, after saying which experiment is nearest to this one and
+            what differs.
+
+        Raises:
+            IncompatibleCheckpoint: it does not fit; lists the differences.
+        """
+        current, source = self._experiment(), self._experiment(from_hash)
+        training = loading_targets(model, optimizer=optimizer, scheduler=scheduler, scaler=scaler)
+        found = find_resumable(source, writer_rank=self._writer_rank, map_location=map_location)
+        if found is None:
+            if is_writer(self._writer_rank):
+                say(self._nothing_to_resume(source))
+            return None
+        state = self._restore(source, *found, training, strict=strict, map_location=map_location)
+        if current.exp_hash != source.exp_hash:
+            on_writer(lambda: self._record_parent(current, source.exp_hash), self._writer_rank)
+        if is_writer(self._writer_rank):
+            if state.get("rng_state"):
+                restore_rng(state["rng_state"])
+            say(f"resumed from step {found[0].step} of experiment {source.exp_hash} in {redact(self._store.url)}")
+        return state
+
+    def load_config(self, exp_hash: str | None = None, config_name: str = "config") -> dict[str, Any]:
+        """Return an experiment's config as plain data. One read; YAML tags are refused, never executed.
+
+        Raises:
+            CheckpointNotFound: there is no config of that name.
+            CorruptCheckpoint: it is damaged.
+        """
+        return self._experiment(exp_hash).read_config(config_name)
+
+    def load_architecture(
+        self, exp_hash: str | None = None, *, trusted: bool = False, map_location: MapLocation = None
+    ) -> torch.nn.Module:
+        """Return the saved model without its weights. Unpickling runs code that the file names.
+
+        Parameters and persistent buffers are on the meta device: load a checkpoint into it and it is whole.
+
+        Args:
+            exp_hash: another experiment than the current one.
+            trusted: must be True, and should be only for stores that nobody else can write to.
+            map_location: device of the tensors that the file holds by value.
+
+        Raises:
+            UntrustedPickle: trusted is not True; nothing was read.
+            CheckpointNotFound: no architecture was saved.
+            CorruptCheckpoint, UnsupportedFormat: it cannot be loaded here.
+        """
+        if trusted is not True:
+            raise UntrustedPickle(
+                "loading an architecture runs code from the store; pass trusted=True if you trust it"
+            )
+        return load_architecture(self._experiment(exp_hash), map_location)
+
+    # -- underneath -----------------------------------------------------------------------------------
+
+    def _experiment(self, exp_hash: str | None = None) -> Experiment:
+        chosen = exp_hash if exp_hash is not None else self._exp_hash
+        if chosen is None:
+            raise NoExperiment(
+                f"there is no current experiment; call update_experiment_hash() first ({self._known()})"
+            )
+        return Experiment(self._store, chosen)
+
+    def _known(self) -> str:
+        hashes = self.list_experiment_hashes()
+        shown = ", ".join(hashes[:_SHOWN_HASHES]) + (", ..." if len(hashes) > _SHOWN_HASHES else "")
+        return f"{redact(self._store.url)} has {len(hashes)} experiments{': ' if hashes else ''}{shown}"
+
+    def _user_folder(self, prefix: str) -> StorePath:
+        path = self._store.path(prefix.removesuffix("/"))
+        if isinstance(path, pathlib.Path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _establish(
+        self, model: torch.nn.Module | None, config: Any, uids: Iterable[Any] | None, *, force: bool
+    ) -> tuple[Identity, bool]:
+        identity = self._identity.updated(model, config, uids, self._options)
+        experiment = Experiment(self._store, identity.exp_hash)
+        record = identity.provenance(self._options, self._parent)
+        return identity, establish(experiment, identity, record, backup=self._data_h5_path, force=force)
+
+    def _origin(self, experiment: Experiment) -> Origin:
+        return Origin(
+            exp_hash=experiment.exp_hash,
+            run_id=self._run_id,
+            resumed_from=self._resumed_from,
+            config=self._config_in_effect,
+        )
+
+    def _before_first_save(self, experiment: Experiment, model: torch.nn.Module) -> None:
+        if model in self._seen_models:
+            return
+        described = self._identity.model
+        if described and described.digest != self._describe(model).digest:
+            warn(
+                "the experiment hash was made of another model; call update_experiment_hash(model=...) first"
+            )
+        save_architecture_if_possible(experiment, model)
+        self._seen_models.add(model)
+
+    def _describe(self, model: torch.nn.Module) -> ModelDescription:
+        return describe_model(model, forward_source=self._options.forward_source)
+
+    def _restore(
+        self,
+        experiment: Experiment,
+        record: CheckpointRecord,
+        state: dict[str, Any],
+        training: Training,
+        *,
+        strict: bool,
+        map_location: MapLocation,
+    ) -> dict[str, Any]:
+        where = experiment.where(record.info.key)
+        restore(training, state, where=where, strict=strict, device=map_location)
+        self._parent = experiment.exp_hash
+        self._resumed_from = {"exp_hash": experiment.exp_hash, "step": record.step, "run_id": state.get("run_id")}
+        return state
+
+    def _record_parent(self, current: Experiment, parent: str) -> None:
+        record = _record_if_sound(current) or self._identity.provenance(self._options, parent)
+        if record.parent != parent:
+            current.overwrite_provenance(dataclasses.replace(record, parent=parent))
+
+    def _nothing_to_resume(self, source: Experiment) -> str:
+        record = _record_if_sound(source) or self._identity.provenance(self._options, None)
+        return nothing_to_resume(self._store, record)
+
+
+def _record_if_sound(experiment: Experiment) -> Provenance | None:
+    try:
+        return experiment.provenance()
+    except (CheckpointNotFound, CorruptCheckpoint):
+        return None

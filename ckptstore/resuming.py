@@ -1,0 +1,137 @@
+"""Which checkpoint a run goes on from, and what to say when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ckptstore import archive
+from ckptstore.distributed import on_writer
+from ckptstore.errors import CkptStoreError, CorruptCheckpoint, KeyNotFound, ObjectChanged
+from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
+from ckptstore.loading import MapLocation, first_sound, read_checkpoint
+from ckptstore.notices import warn
+from ckptstore.provenance import Provenance, changed_components, describe_change
+from ckptstore.store import Store
+
+_READERS = 16
+_MOST_RECORDS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeOrder:
+    """The checkpoints of an experiment in the order in which a resume tries them.
+
+    Attributes:
+        candidates: the newest run's checkpoints first, then the others by descending step.
+        newest: how many of them a run saved after the highest step was saved: a run that had gone back.
+    """
+
+    candidates: tuple[CheckpointRecord, ...]
+    newest: int
+
+    def passed_over(self, chosen: CheckpointRecord) -> list[int]:
+        """Return the steps beyond the chosen one, where they belong to an older run."""
+        if chosen not in self.candidates[: self.newest]:
+            return []
+        return sorted(record.step for record in self.candidates if record.step > chosen.step)
+
+
+def resume_order(experiment: Experiment) -> ResumeOrder:
+    """Return what to try, newest run first.
+
+    Usually the highest step is also what was saved last, which costs one listing and one suffix read. After a
+    rollback a lower step is newer. A checkpoint's own timestamp decides; the store's times, which are never earlier
+    than that, only rule out what need not be read (a mirrored experiment has its times from the mirroring).
+    """
+    descending = experiment.checkpoints()[::-1]
+    newer = _saved_after_highest(experiment, descending)
+    others = [record for record in descending if record not in newer]
+    return ResumeOrder((*newer, *others), len(newer))
+
+
+def _saved_after_highest(experiment: Experiment, descending: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
+    for position, highest in enumerate(descending):
+        saved_at = _saved_at(experiment, highest)
+        if saved_at is None:
+            continue
+        since = min(saved_at, highest.modified)
+        suspects = [record for record in descending[position + 1 :] if record.modified >= since]
+        later = [(when, record) for record in suspects if (when := _saved_at(experiment, record)) and when > saved_at]
+        return [record for _, record in sorted(later, key=lambda pair: pair[0], reverse=True)]
+    return []
+
+
+def _saved_at(experiment: Experiment, record: CheckpointRecord) -> datetime | None:
+    try:
+        header = archive.read_index(experiment.store, record.info.key, info=record.info).state
+        saved_at = datetime.fromisoformat(header["timestamp"])
+    except (CorruptCheckpoint, KeyNotFound, ObjectChanged, KeyError, TypeError, ValueError):
+        return None  # whoever loads it says what is wrong with it
+    return saved_at if saved_at.tzinfo else saved_at.replace(tzinfo=UTC)
+
+
+def find_resumable(
+    source: Experiment, *, writer_rank: int, map_location: MapLocation
+) -> tuple[CheckpointRecord, dict[str, Any]] | None:
+    """Return the checkpoint to go on from, and its contents; None where there is no sound one.
+
+    In a torch.distributed job a collective: the writer rank chooses, every rank reads what it chose.
+    """
+    held: dict[int, dict[str, Any]] = {}
+
+    def choose() -> CheckpointRecord | None:
+        order = resume_order(source)
+        found = first_sound(source, order.candidates, map_location=map_location)
+        if found is None:
+            return None
+        held[found[0].step] = found[1]
+        if steps := order.passed_over(found[0]):
+            warn(f"the newest run went back: resuming from step {found[0].step}, passing over steps {steps}")
+        return found[0]
+
+    chosen = on_writer(choose, writer_rank)
+    if chosen is None:
+        return None
+    return chosen, held.get(chosen.step) or read_checkpoint(source, chosen, map_location=map_location)
+
+
+def nothing_to_resume(store: Store, own: Provenance) -> str:
+    """Return one line: there is no checkpoint, which experiment is nearest to this one, and what differs."""
+    start = f"nothing to resume: experiment {own.exp_hash} has no sound checkpoint"
+    nearest = min(_others(store, own), key=lambda other: _distance(own, other), default=None)
+    if nearest is None:
+        return f"{start}, and there is no other experiment; starting from scratch"
+    change = describe_change(nearest, own)
+    return (
+        f"{start}; nearest is {nearest.exp_hash}, which differs in: {change}; resume(from_hash=...) goes on from it"
+    )
+
+
+def _distance(own: Provenance, other: Provenance) -> tuple[int, int, float]:
+    modules = sum(own.modules.get(path) != digest for path, digest in other.modules.items())
+    return len(changed_components(own, other)), modules, -_timestamp(other)
+
+
+def _timestamp(record: Provenance) -> float:
+    try:
+        return datetime.fromisoformat(record.created_at).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _others(store: Store, own: Provenance) -> Iterator[Provenance]:
+    hashes = [exp_hash for exp_hash in list_hashes(store) if exp_hash != own.exp_hash]
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = readers.map(lambda exp_hash: _record(store, exp_hash), hashes[:_MOST_RECORDS])
+        yield from (record for record in found if record is not None)
+
+
+def _record(store: Store, exp_hash: str) -> Provenance | None:
+    try:
+        return Experiment(store, exp_hash).provenance()
+    except CkptStoreError:
+        return None

@@ -1,0 +1,139 @@
+"""Make a checkpoint out of live training objects and write it."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import torch
+
+from ckptstore import archive
+from ckptstore.errors import UnsavableState, UnsupportedModel
+from ckptstore.hashing import clean_names, unwrap
+from ckptstore.rng import capture_rng
+
+CHECKPOINT_FORMAT = 1
+
+
+class Stateful(Protocol):
+    """A scheduler, a GradScaler, or anything else with state of its own."""
+
+    def state_dict(self) -> Any:
+        """Return the state."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Take on a state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """The live objects of a training loop; whatever is None is left out.
+
+    Attributes:
+        model: the module, wrapped or not; a save needs one.
+        optimizer: its optimizer.
+        scheduler: of the learning rate, or a list's worth of them behind one state_dict.
+        scaler: a GradScaler.
+    """
+
+    model: torch.nn.Module | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    scheduler: Stateful | None = None
+    scaler: Stateful | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a checkpoint stands in the history of runs.
+
+    Attributes:
+        exp_hash: the experiment it belongs to.
+        run_id: the process (manager) that saves it.
+        resumed_from: experiment, step and run that this run went on from; None for a run from scratch.
+        config: in effect at this moment, in its plain form.
+    """
+
+    exp_hash: str
+    run_id: str
+    resumed_from: Mapping[str, Any] | None
+    config: Mapping[str, Any] | None
+
+
+def checkpoint_state(
+    training: Training, *, step: int, metadata: Mapping[str, Any] | None, origin: Origin, save_rng: bool
+) -> dict[str, Any]:
+    """Return the dict that a checkpoint file holds; its tensors are the live ones, not copies."""
+    state: dict[str, Any] = {
+        "format": CHECKPOINT_FORMAT,
+        "step": step,
+        "exp_hash": origin.exp_hash,
+        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "model_state_dict": None if training.model is None else model_state(training.model),
+    }
+    for name in ("optimizer", "scheduler", "scaler"):
+        part = getattr(training, name)
+        if part is not None:
+            state[f"{name}_state_dict"] = part.state_dict()
+    state["metadata"] = plain_metadata(metadata)
+    state["config"] = origin.config
+    if save_rng:
+        state["rng_state"] = capture_rng()
+    state["run_id"] = origin.run_id
+    state["resumed_from"] = origin.resumed_from
+    return state
+
+
+def model_state(model: torch.nn.Module) -> dict[str, Any]:
+    """Return the model's state dict under the names it has without wrappers (no ``module.``, no ``_orig_mod.``).
+
+    The versions that torch keeps beside it (``_metadata``) are renamed the same way.
+
+    Raises:
+        UnsupportedModel: there is nothing in it.
+    """
+    bare = unwrap(model)
+    state = bare.state_dict()
+    if not state:
+        raise UnsupportedModel(f"{type(bare).__name__} has neither parameters nor buffers; there is nothing to save")
+    names = clean_names(bare, state)
+    renamed = type(state)((names[name], value) for name, value in state.items())
+    versions = getattr(state, "_metadata", None)
+    if versions is not None:
+        paths = clean_names(bare, versions)
+        renamed._metadata = type(versions)((paths[path], value) for path, value in versions.items())  # type: ignore[attr-defined]  # noqa: SLF001
+    return renamed
+
+
+def plain_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return metadata with 0-d tensors and numpy scalars as plain numbers.
+
+    Raises:
+        UnsavableState: it is no mapping, or holds what weights_only loading would refuse; names the path.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise UnsavableState(f"metadata is a {type(metadata).__name__}; pass a dict such as {{'loss': 0.1}}")
+    return {key: _plain(value) for key, value in metadata.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.ndim == 0:
+        return value.item()
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def plan_checkpoint(state: Mapping[str, Any]) -> archive.Archive:
+    """Lay out a checkpoint file; nothing has moved yet.
+
+    Raises:
+        UnsavableState: naming the path of what weights_only loading would refuse.
+    """
+    return archive.plan(archive.savable(state, path="checkpoint"))

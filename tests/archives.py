@@ -1,0 +1,86 @@
+"""What the archive tests share: bitwise comparison, and stores that count or hold one object."""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from ckptstore_backends.memory import MemoryStore
+
+from ckptstore.archive import plan
+from ckptstore.archive.container import FIXED_RECORDS
+from ckptstore.archive.writing import Archive
+from ckptstore.store import Buffer, ByteRange, ObjectInfo
+
+
+class CountingStore(MemoryStore):
+    """Counts its reading requests."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.requests: list[str] = []
+
+    def stat(self, key: str) -> ObjectInfo:
+        self.requests.append("stat")
+        return super().stat(key)
+
+    def get_ranges(
+        self, key: str, ranges: Iterable[ByteRange], *, version: str | None = None
+    ) -> Iterator[memoryview]:
+        self.requests.append("get_ranges")
+        return super().get_ranges(key, ranges, version=version)
+
+
+def written(state: Any) -> bytes:
+    """Return the bytes of an archive."""
+    return b"".join(plan(state).buffers())
+
+
+def forged(metadata: bytes, **storages: Buffer) -> bytes:
+    """Return an archive that is sound but for its metadata, as only a forger writes it."""
+    records = {f"data/{number}": data for number, data in enumerate(storages.values())}
+    return b"".join(Archive({**records, **FIXED_RECORDS, "data.pkl": metadata}).buffers())
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two states are equal in every type, order and bit, and in all bytes under their tensors."""
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, torch.Tensor):
+        return _facts(first) == _facts(second)
+    if isinstance(first, dict):
+        return (
+            same(list(first.items()), list(second.items()))
+            and (not isinstance(first, OrderedDict) or same(vars(first), vars(second)))
+        )
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, float):
+        return struct.pack("<d", first) == struct.pack("<d", second)
+    if isinstance(first, complex):
+        return same([first.real, first.imag], [second.real, second.imag])
+    return bool(first == second)
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Return the tensors of a state in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [tensor for item in items for tensor in tensors_in(item)]
+
+
+def sharing(state: Any) -> list[int | None]:
+    """Return for each tensor the first one that lies in the same memory; None for one without memory."""
+    places = [tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)]
+    return [places.index(place) if place else None for place in places]
+
+
+def _facts(tensor: torch.Tensor) -> tuple[Any, ...]:
+    storage = tensor.untyped_storage()
+    data = bytes(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
+    where = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+    return (*where, data, tensor.requires_grad, tensor.device, tensor.is_conj(), tensor.is_neg())

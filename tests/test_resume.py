@@ -1,0 +1,153 @@
+"""Going on where a run stopped."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from ckptstore import CheckpointManagerV2, CkptStoreWarning, keys
+from ckptstore.errors import IncompatibleCheckpoint
+from tests.models import Job, Net, same
+
+
+def _open(store, config=None, model=None, **options):
+    manager = CheckpointManagerV2(store, **options)
+    manager.update_experiment_hash(model or Net(), config or {"lr": 0.1}, ["a"])
+    return manager
+
+
+def _save(manager, job, step):
+    manager.save_model_checkpoint(job.model, step=step, optimizer=job.optimizer, scheduler=job.scheduler)
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(any_store):
+    whole = Job().train(10)
+    manager, job = _open(any_store), Job()
+    _save(manager, job.train(6), 6)
+    job.train(2)
+    random.random()
+    resumed = Job(seed=7)
+    checkpoint = _open(any_store).resume(resumed.model, resumed.optimizer, scheduler=resumed.scheduler)
+    assert checkpoint["step"] == 6
+    assert same(resumed.train(4).state(), whole.state())
+
+
+def test_every_random_generator_goes_on_where_it_was(any_store):
+    manager = _open(any_store)
+    manager.save_model_checkpoint(Job().model, step=1)
+    drawn = (torch.rand(3).tolist(), random.random(), np.random.random())  # noqa: NPY002
+    _open(any_store).resume(Net())
+    assert (torch.rand(3).tolist(), random.random(), np.random.random()) == drawn  # noqa: NPY002
+
+
+def test_a_resume_says_in_one_line_what_it_did(any_store, capsys):
+    manager = _open(any_store)
+    manager.save_model_checkpoint(Job().model, step=12)
+    manager.resume(Net())
+    said = capsys.readouterr().err
+    assert said == f"ckptstore: resumed from step 12 of experiment {manager.exp_hash} in {any_store.url}\n"
+
+
+def test_with_logging_set_up_it_is_logged_instead(any_store, caplog, capsys):
+    manager = _open(any_store)
+    manager.save_model_checkpoint(Job().model, step=12)
+    with caplog.at_level("INFO", logger="ckptstore"):
+        manager.resume(Net())
+    assert "resumed from step 12" in caplog.text
+
+
+def test_what_is_saved_after_a_resume_says_where_it_came_from(any_store):
+    first = _open(any_store)
+    first.save_model_checkpoint(Job().model, step=1)
+    second = _open(any_store)
+    second.resume(Net())
+    second.save_model_checkpoint(Job().model, step=2)
+    state = second.load_checkpoint(step=2)
+    assert state["run_id"] == second.run_id != first.run_id
+    assert state["resumed_from"] == {"exp_hash": first.exp_hash, "step": 1, "run_id": first.run_id}
+
+
+def test_nothing_to_resume_names_the_nearest_experiment_and_what_differs(any_store, capsys):
+    far = _open(any_store, model=Net(width=9), config={"lr": 5})
+    near = _open(any_store, config={"lr": 0.2})
+    assert far.exp_hash != near.exp_hash
+    manager = _open(any_store, config={"lr": 0.1})
+    assert manager.resume(Net()) is None
+    said = capsys.readouterr().err
+    assert f"nearest is {near.exp_hash}, which differs in: config" in said
+    assert "resume(from_hash=...)" in said
+
+
+def test_a_changed_layer_is_named(any_store, capsys):
+    _open(any_store, model=Net(width=9))
+    assert _open(any_store).resume(Net()) is None
+    assert "differs in: model (in conv, norm, head)" in capsys.readouterr().err
+
+
+def test_in_an_empty_store_it_starts_from_scratch(any_store, capsys):
+    assert _open(any_store).resume(Net()) is None
+    assert "there is no other experiment; starting from scratch" in capsys.readouterr().err
+
+
+def test_a_torn_newest_checkpoint_is_skipped(any_store):
+    manager = _open(any_store)
+    job = Job()
+    _save(manager, job.train(1), 1)
+    older = {name: value.clone() for name, value in job.model.state_dict().items()}
+    _save(manager, job.train(1), 2)
+    key = keys.checkpoint_key(manager.exp_hash, 2)
+    any_store.put(key, any_store.get(key)[:-100])
+    resumed = Job(3)
+    with pytest.warns(CkptStoreWarning, match="checkpoint skipped: .*_step_000002.pt"):
+        assert manager.resume(resumed.model, resumed.optimizer)["step"] == 1
+    assert same(dict(resumed.model.state_dict()), older)
+
+
+def test_after_a_rollback_the_newest_run_is_followed(any_store):
+    first = _open(any_store)
+    for step in (500, 1000):
+        first.save_model_checkpoint(Job(step).model, step=step)
+    second = _open(any_store)
+    second.load_checkpoint(Net(), step=500)
+    second.save_model_checkpoint(Job(600).model, step=600)
+    with pytest.warns(CkptStoreWarning, match=r"resuming from step 600, passing over steps \[1000\]"):
+        assert _open(any_store).resume(Net())["step"] == 600
+    assert _open(any_store).load_latest_checkpoint()["step"] == 1000
+
+
+def test_the_newest_run_is_found_where_a_copy_has_lost_the_order_of_times(any_store):
+    first = _open(any_store)
+    for step in (1, 2, 3):
+        first.save_model_checkpoint(Job(step).model, step=step)
+    for step in (3, 1, 2):  # as a mirror that copies in any order would leave it
+        key = keys.checkpoint_key(first.exp_hash, step)
+        any_store.put(key, bytes(any_store.get(key)))
+    assert _open(any_store).resume(Net())["step"] == 3
+
+
+def test_another_experiments_checkpoint_is_continued_under_the_current_hash(any_store):
+    old = _open(any_store)
+    job = Job()
+    _save(old, job.train(2), 2)
+    manager = _open(any_store, config={"lr": 0.5})
+    assert manager.provenance()["parent"] is None
+    resumed = Job(4)
+    checkpoint = manager.resume(resumed.model, resumed.optimizer, from_hash=old.exp_hash)
+    assert checkpoint["step"] == 2
+    assert same(dict(resumed.model.state_dict()), dict(job.model.state_dict()))
+    assert manager.exp_hash != old.exp_hash
+    assert manager.provenance()["parent"] == old.exp_hash
+    manager.save_model_checkpoint(resumed.model, step=3)
+    assert manager.load_checkpoint(step=3)["resumed_from"]["exp_hash"] == old.exp_hash
+
+
+def test_a_checkpoint_that_does_not_fit_is_not_continued(any_store):
+    old = _open(any_store, model=Net(width=9))
+    old.save_model_checkpoint(Net(width=9), step=1)
+    manager = _open(any_store)
+    with pytest.raises(IncompatibleCheckpoint, match="conv.weight: shape"):
+        manager.resume(Net(), from_hash=old.exp_hash)
+    assert manager.provenance()["parent"] is None

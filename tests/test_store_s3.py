@@ -1,0 +1,40 @@
+"""The S3 store keeps the whole contract of Store, on a simulated S3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from urllib.error import HTTPError
+
+import pytest
+
+from ckptstore.store import Store, open_store
+from ckptstore.testing import StoreTests
+from tests.servers import S3Server
+
+
+class TestS3Store(StoreTests):
+    @pytest.fixture
+    def store(self, s3_store: Store, s3_server: S3Server, s3_options: dict[str, object]) -> Store:
+        self.server, self.options = s3_server, s3_options
+        return s3_store
+
+    def seed(self, store: Store, key: str, data: bytes) -> None:
+        self.server.request("PUT", f"{store.url[5:]}/{key}", data)
+
+    def seed_many(self, store: Store, objects: Mapping[str, bytes]) -> None:
+        bucket, _, prefix = store.url[5:].partition("/")
+        self.server.put_objects(bucket, {f"{prefix}/{key}": data for key, data in objects.items()})
+
+    def peek(self, store: Store, key: str) -> bytes | None:
+        try:
+            return self.server.request("GET", f"{store.url[5:]}/{key}")
+        except HTTPError as error:
+            error.close()
+            return None
+
+    def opener(self, store: Store) -> Callable[[], Store]:
+        return partial(open_store, store.url, **self.options)
+
+    def secrets(self, store: Store) -> tuple[str, ...]:
+        return str(self.options["key"]), str(self.options["secret"])
