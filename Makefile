@@ -25,7 +25,7 @@ demo: $(STAMP)  ## train, crash, resume, change, on real digits (STORE=s3://buck
 
 # One computing thread a worker: torch's own threads would fight for the cores that the workers use.
 test: $(STAMP)  ## run the tests (ARGS="-k name" for some)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -109,6 +109,8 @@ def _opened_file(path: Path) -> Iterator[Iterator[memoryview]]:
     except OSError as error:
         raise InvalidBackup(f"{path} cannot be opened as HDF5: {error}") from error
     with held, path.open("rb") as file:
+        if held.mode != "r":  # this process has it open already, and HDF5 shares the open file
+            raise BackupBusy(f"{path} is open for writing in this program; close it first")
         yield _file_chunks(file)
 
 

@@ -27,7 +27,8 @@ Each class is also the builtin that a reader would think of catching::
     ├── UnknownExperiment (LookupError)         no experiment has that hash
     ├── CheckpointNotFound (FileNotFoundError)  the experiment has no such checkpoint or companion
     ├── CorruptCheckpoint (ValueError)          bytes that are not what was written
-    │   └── UnsupportedFormat                   sound, but of a newer or foreign format
+    │   └── UnsupportedFormat                   perhaps sound, but of a foreign format
+    │       └── NewerFormat                     sound, but written by a newer version
     ├── IncompatibleCheckpoint (ValueError)     sound, but it does not fit the model or optimizer
     ├── UntrustedPickle (PermissionError)       a load that could run code was not allowed to
     ├── InvalidBackup (ValueError)              a data file that is not HDF5
@@ -143,6 +144,10 @@ class CorruptCheckpoint(CkptStoreError, ValueError):
 
 class UnsupportedFormat(CorruptCheckpoint):
     """The file is of a format that this version cannot read."""
+
+
+class NewerFormat(UnsupportedFormat):
+    """The file was written by a newer version of ckptstore; upgrade to read it."""
 
 
 class IncompatibleCheckpoint(CkptStoreError, ValueError):

@@ -14,8 +14,8 @@ from ckptstore.errors import (
     CorruptCheckpoint,
     IncompatibleCheckpoint,
     KeyNotFound,
+    NewerFormat,
     ObjectChanged,
-    UnsupportedFormat,
 )
 from ckptstore.experiment import CheckpointRecord, Experiment
 from ckptstore.fitting import model_differences, optimizer_differences
@@ -84,7 +84,7 @@ def read_checkpoint(
 
     Raises:
         CorruptCheckpoint: damaged, not a checkpoint, or of another experiment or step than its key says.
-        UnsupportedFormat: sound, but a newer version wrote it.
+        NewerFormat: sound, but a newer version wrote it.
         KeyNotFound, ObjectChanged: deleted or replaced since it was listed.
     """
     state = archive.load(experiment.store, record.info.key, info=record.info, map_location=map_location)
@@ -97,7 +97,7 @@ def _checked(state: Any, record: CheckpointRecord, experiment: Experiment) -> di
         raise CorruptCheckpoint(f"{where} holds no model_state_dict; it is not a checkpoint of ckptstore")
     version = state.get("format", CHECKPOINT_FORMAT)
     if not isinstance(version, int) or version > CHECKPOINT_FORMAT:
-        raise UnsupportedFormat(f"{where} has format {version!r}, this is for {CHECKPOINT_FORMAT}; upgrade ckptstore")
+        raise NewerFormat(f"{where} has format {version!r}, this is for {CHECKPOINT_FORMAT}; upgrade ckptstore")
     for name, expected in (("exp_hash", experiment.exp_hash), ("step", record.step)):
         if state.get(name, expected) != expected:
             raise CorruptCheckpoint(f"{where} holds {name} {state[name]!r}; it was renamed or copied to this key")
@@ -110,12 +110,12 @@ def first_sound(
     """Return the first candidate that is sound, with its contents; warn of each that is not; None when none is.
 
     Raises:
-        UnsupportedFormat: a candidate is of a newer format; going on to an older one would lose its training.
+        NewerFormat: a newer version wrote a candidate; going on to an older one would lose its training.
     """
     for record in candidates:
         try:
             return record, read_checkpoint(experiment, record, map_location=map_location)
-        except UnsupportedFormat:
+        except NewerFormat:
             raise
         except (CorruptCheckpoint, KeyNotFound, ObjectChanged) as error:
             warn(f"checkpoint skipped: {error}")

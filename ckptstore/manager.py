@@ -156,14 +156,14 @@ class CheckpointManagerV2:
             ConfigTypeError: a config value that has no plain form; names its path.
             UnsupportedModel, UnsupportedUID: the model or the UIDs cannot be hashed.
         """
-        identity, is_new = on_writer(
+        exp_hash, is_new, hashed_config = on_writer(
             lambda: self._establish(model, config, active_data_uids, force=force), self._writer_rank
         )
         if config is not None or self._exp_hash is None:
-            self._config_in_effect = identity.config
-        self._identity, self._exp_hash, self._parent = identity, identity.exp_hash, identity.exp_hash
+            self._config_in_effect = hashed_config
+        self._exp_hash = self._parent = exp_hash
         self._seen_models = weakref.WeakSet()
-        return identity.exp_hash, is_new
+        return exp_hash, is_new
 
     def list_experiment_hashes(self) -> list[str]:
         """Return the hashes of all experiments in the store, sorted. One listing of one level."""
@@ -508,11 +508,13 @@ class CheckpointManagerV2:
 
     def _establish(
         self, model: torch.nn.Module | None, config: Any, uids: Iterable[Any] | None, *, force: bool
-    ) -> tuple[Identity, bool]:
+    ) -> tuple[str, bool, Mapping[str, Any] | None]:
         identity = self._identity.updated(model, config, uids, self._options)
         experiment = Experiment(self._store, identity.exp_hash)
         record = identity.provenance(self._options, self._parent)
-        return identity, establish(experiment, identity, record, backup=self._data_h5_path, force=force)
+        is_new = establish(experiment, identity, record, backup=self._data_h5_path, force=force)
+        self._identity = identity
+        return identity.exp_hash, is_new, identity.config
 
     def _origin(self, experiment: Experiment) -> Origin:
         return Origin(

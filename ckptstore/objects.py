@@ -42,7 +42,7 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f*?\\[\\]\\\\\ufffe\uffff]")
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 # Up to the last "@" before the path; and, as secret keys hold "/", "name:secret@" where no port follows the colon.
-_USER_INFO = re.compile(r"(^[A-Za-z][A-Za-z0-9+.-]+:/*|://)(?:[^/?#]*@|[^/?#@:]*:(?![0-9]{1,5}/)[^@]*@)")
+_USER_INFO = re.compile(r"(^[A-Za-z][A-Za-z0-9+.-]+:/?(?![:/])|://)(?:[^/?#]*@|[^/?#@:]*:(?![0-9]{1,5}/)[^@]*@)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,7 @@ def _scheme(location: str) -> str | None:
     if location[found.end() :].startswith("//"):
         return scheme
     if scheme in _installed() or location[found.end() :].startswith("/"):
-        raise InvalidURL(
-            f"{redact(location)!r} is neither a path nor a URL; write {scheme}:// with two slashes, or ./ before a path"
-        )
+        raise InvalidURL(f"{redact(location)!r} is neither a path nor a URL; write {scheme}://, or ./ before a path")
     return None
 
 
@@ -89,8 +87,9 @@ def _backend(scheme: str, location: str) -> type[Store]:
     except MissingDependency:
         raise
     except ImportError as error:
+        needed, requirement = error.name or error, _requirement(found)
         raise MissingDependency(
-            f"the backend for {scheme!r} needs {error.name or error}; install it with: pip install {_requirement(found)}"
+            f"the backend for {scheme!r} needs {needed}; install it with: pip install {requirement}"
         ) from error
     return loaded
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptstore._version import __version__
-from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
+from ckptstore.errors import CorruptCheckpoint, NewerFormat
 
 RECORD_FORMAT = 1
 COMPONENTS = ("model", "config", "data")
@@ -75,13 +75,13 @@ def parse_provenance(record: object, where: str) -> Provenance:
     """Return the record that a file's plain form says.
 
     Raises:
-        UnsupportedFormat: a newer version of ckptstore wrote it.
+        NewerFormat: a newer version of ckptstore wrote it.
         CorruptCheckpoint: it is no such record.
     """
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
         raise CorruptCheckpoint(f"{where} is not a provenance record")
     if record["format"] > RECORD_FORMAT:
-        raise UnsupportedFormat(
+        raise NewerFormat(
             f"{where} has format {record['format']}, this is for {RECORD_FORMAT}; upgrade ckptstore"
         )
     known = {name: value for name, value in record.items() if name in Provenance.__slots__}

@@ -7,7 +7,7 @@ Four commands, each a process of its own, which `train_digits.py` runs one after
     python examples/digits.py clean    --data train.h5 --to cleaned.h5
     python examples/digits.py evaluate --store experiments --held-out held_out.h5 --exp-hash HASH --step 100
 
-Start `train` again after it was killed, and it goes on from its newest checkpoint.
+A `train` that was killed goes on from its newest checkpoint when it is started again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import signal
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,11 +27,9 @@ from torch import Tensor, nn
 from ckptstore import CheckpointManagerV2
 
 SEED = 7
-BATCH_SIZE = 64
-DROPOUT = 0.25
+BATCH_SIZE, DROPOUT = 64, 0.25
 FOLDS = 5
-FOLD_EPOCHS = 6
-MISLABELLED = 8
+MISLABELLED = 8  # two rows of four
 
 say = partial(print, flush=True)  # a killed process takes unwritten lines with it
 
@@ -83,12 +82,14 @@ class Digits:
 class Training:
     """A model on its way: everything that has to come back after a crash is in model, optimizer and schedule."""
 
-    def __init__(self, data: Digits, model: nn.Module, learning_rate: float, epochs: int) -> None:
+    def __init__(self, data: Digits, learning_rate: float, epochs: int) -> None:
+        self.config: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "batch_size": BATCH_SIZE}
+        self.config |= {"optimizer": "AdamW", "schedule": "cosine", "dropout": DROPOUT, "seed": SEED}
         self.images, self.labels = data.tensors()
         self.steps_per_epoch = -(-len(self.labels) // BATCH_SIZE)
         self.total_steps = epochs * self.steps_per_epoch
-        self.model = model
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+        self.model = DigitNet(DROPOUT)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.total_steps)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -102,12 +103,26 @@ class Training:
     def take_step(self, step: int) -> Tensor:
         """Learn from one batch and return its loss; dropout draws from torch's RNG, which checkpoints keep."""
         images, labels = self.batch(step)
-        loss = nn.functional.cross_entropy(self.model.train()(images), labels)
         self.optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(self.model.train()(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.schedule.step()
         return loss.detach()
+
+    def save(self, manager: CheckpointManagerV2, step: int, scores: dict[str, Any]) -> None:
+        """Keep everything as it is after that many steps."""
+        manager.save_model_checkpoint(
+            self.model, step=step, optimizer=self.optimizer, scheduler=self.schedule, metadata=scores
+        )
+        say(f"  step {step:4d}  saved  loss {scores['loss']:.4f}  held-out accuracy {scores['accuracy']:7.2%}")
+
+
+def make_reproducible() -> None:
+    """Let the same computation give the same bits: the same sums in the same order, on any number of cores."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+    torch.manual_seed(SEED)
 
 
 @torch.no_grad()
@@ -126,49 +141,30 @@ def accuracy(model: nn.Module, data: Digits) -> float:
 def train(args: argparse.Namespace) -> None:
     """Train, saving a checkpoint every few steps; go on from the newest one where there is one."""
     data, held_out = Digits.read(args.data), Digits.read(args.held_out)
-    config = {"learning_rate": args.learning_rate, "batch_size": BATCH_SIZE, "epochs": args.epochs}
-    config |= {"optimizer": "AdamW", "schedule": "cosine", "dropout": DROPOUT, "seed": SEED}
-    torch.manual_seed(SEED)
-    model = DigitNet(DROPOUT)
-    training = Training(data, model, args.learning_rate, args.epochs)
-    with CheckpointManagerV2(args.store) as manager:
+    make_reproducible()
+    training = Training(data, args.learning_rate, args.epochs)
+    model = training.model
+    with CheckpointManagerV2(args.store, data_h5_path=args.data) as manager:
         if args.weights_of:
             manager.load_latest_checkpoint(model=model, load_optimizer=False, exp_hash=args.weights_of)
-        exp_hash, is_new = manager.update_experiment_hash(
-            model=model, config=config, active_data_uids=data.uids.tolist()
-        )
+        exp_hash, is_new = manager.update_experiment_hash(model, training.config, data.uids.tolist())
         say(f"  experiment {exp_hash} ({'new' if is_new else 'known'}), {len(data.uids)} samples")
-        resumed = None
-        if is_new:
-            manager.save_data_backup(args.data)
-        else:
-            resumed = manager.resume(model, training.optimizer, scheduler=training.schedule)
+        resumed = None if is_new else manager.resume(model, training.optimizer, scheduler=training.schedule)
         for step in range(resumed["step"] if resumed else 0, training.total_steps):
             if step == args.die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             loss = training.take_step(step)
-            done = step + 1
-            if done % args.save_every == 0 or done == training.total_steps:
-                score = accuracy(model, held_out)
-                manager.save_model_checkpoint(
-                    model=model,
-                    step=done,
-                    optimizer=training.optimizer,
-                    scheduler=training.schedule,
-                    metadata={"loss": loss, "accuracy": score, "epoch": step // training.steps_per_epoch},
-                )
-                say(f"  step {done:4d}  saved  loss {loss:.4f}  held-out accuracy {score:7.2%}")
+            if (step + 1) % args.save_every == 0 or step + 1 == training.total_steps:
+                training.save(manager, step + 1, {"loss": loss, "accuracy": accuracy(model, held_out)})
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Load a checkpoint into a fresh model; fail unless it is as accurate as it was when it was saved."""
-    held_out = Digits.read(args.held_out)
     with CheckpointManagerV2(args.store) as manager:
         model = DigitNet(manager.load_config(args.exp_hash)["dropout"])
         saved = manager.load_checkpoint(step=args.step, exp_hash=args.exp_hash, model=model)
-    then, now = saved["metadata"]["accuracy"], accuracy(model, held_out)
-    say(f"  held-out accuracy when it was saved  {then:8.3%}")
-    say(f"  held-out accuracy of the loaded one  {now:8.3%}")
+    then, now = saved["metadata"]["accuracy"], accuracy(model, Digits.read(args.held_out))
+    say(f"  held-out accuracy when it was saved {then:.3%}, of the loaded model {now:.3%}")
     if now != then:
         raise SystemExit("the loaded model is another one than was saved")
 
@@ -180,25 +176,23 @@ def clean(args: argparse.Namespace) -> None:
     "Confident Learning" (2021): suspect is what such a model is surest to be another digit.
     """
     data = Digits.read(args.data)
-    opinion = cross_validate(data)
+    opinion = cross_validate(data, args.epochs)
     guess = opinion.argmax(axis=1)
-    doubt = np.where(guess == data.labels, 0.0, opinion.max(axis=1))
-    suspects = np.argsort(-doubt, kind="stable")[:MISLABELLED]
-    for row in range(0, len(suspects), 4):
-        show(data.take(suspects[row : row + 4]), guess[suspects[row : row + 4]])
-    keep = np.ones(len(data.labels), dtype=bool)
-    keep[suspects] = False
-    data.take(keep).write(args.to)
+    doubt = np.where(guess == data.labels, 0, opinion.max(axis=1))
+    suspects = np.argsort(-doubt)[:MISLABELLED]
+    for row in suspects.reshape(-1, 4):
+        show(data.take(row), guess[row])
+    data.take(np.setdiff1d(np.arange(len(data.labels)), suspects)).write(args.to)
     say("  discarded: " + ", ".join(uid.removeprefix("digit-") for uid in data.uids[suspects]))
 
 
-def cross_validate(data: Digits) -> np.ndarray:
+def cross_validate(data: Digits, epochs: int) -> np.ndarray:
     """Return (N, 10) probabilities, each row from a model trained on the folds that the sample is not in."""
     opinion = np.empty((len(data.labels), 10))
     fold_of = np.arange(len(data.labels)) % FOLDS
     for fold in range(FOLDS):
-        torch.manual_seed(SEED)
-        training = Training(data.take(fold_of != fold), DigitNet(DROPOUT), learning_rate=0.01, epochs=FOLD_EPOCHS)
+        make_reproducible()
+        training = Training(data.take(fold_of != fold), learning_rate=0.01, epochs=epochs)
         for step in range(training.total_steps):
             training.take_step(step)
         opinion[fold_of == fold] = probabilities(training.model, data.take(fold_of == fold)).numpy()
@@ -207,9 +201,10 @@ def cross_validate(data: Digits) -> np.ndarray:
 
 def show(data: Digits, guess: np.ndarray) -> None:
     """Draw digits side by side."""
-    shades = np.array(list(" .:-=+*#%@@@@@@@@"))
+    shades = np.array(list(" ..::--==++**##%@"))
     for line in range(8):
-        say("  " + "   ".join("".join(np.repeat(shades[image[line]], 2)) for image in data.pixels))
+        drawn = ("".join(np.repeat(shades[image[line]], 2)) for image in data.pixels)
+        say("  " + "   ".join(drawn).rstrip())
     captions = [f"called {label}, a {seen}?" for label, seen in zip(data.labels, guess, strict=True)]
     say("  " + "   ".join(f"{caption:16}" for caption in captions).rstrip() + "\n")
 
@@ -221,10 +216,10 @@ def prepare(args: argparse.Namespace) -> None:
     source = load_digits()
     uids = np.array([f"digit-{number:04d}" for number in range(len(source.target))], dtype=object)
     everything = Digits(source.images.astype(np.uint8), source.target.astype(np.int64), uids)
-    order = np.random.default_rng(SEED).permutation(len(uids))
-    everything.take(order[360:]).write(args.data)
-    everything.take(order[:360]).write(args.held_out)
-    say(f"  {len(order) - 360} images of 8 x 8 to train on, 360 held out to judge by")
+    held_out, training = np.split(np.random.default_rng(SEED).permutation(len(uids)), [360])
+    everything.take(training).write(args.data)
+    everything.take(held_out).write(args.held_out)
+    say(f"  {len(training)} images of 8 x 8 to train on, {len(held_out)} held out to judge by")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -241,6 +236,7 @@ def parse_arguments() -> argparse.Namespace:
         command.set_defaults(run=run)
         for name in options:
             command.add_argument(name, required=True, type=int if name == "--step" else str)
+    commands.choices["clean"].add_argument("--epochs", type=int, default=6, help="for each fold")
     training = commands.choices["train"]
     training.add_argument("--learning-rate", type=float, default=0.01)
     training.add_argument("--epochs", type=int, default=12)
@@ -251,7 +247,5 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # the same sums in the same order, on any number of cores
-    torch.use_deterministic_algorithms(mode=True)
     arguments = parse_arguments()
     arguments.run(arguments)

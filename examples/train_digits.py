@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Story:
         self.reference, self.experiments = f"{store}/{REFERENCE}", f"{store}/{EXPERIMENTS}"
         self.data, self.cleaned, self.held_out = work / "train.h5", work / "cleaned.h5", work / "held_out.h5"
         self.schedule = ("--epochs", epochs, "--save-every", save_every)
-        self.last_step, self.save_every = epochs * BATCHES, save_every
+        self.epochs, self.last_step, self.save_every = epochs, epochs * BATCHES, save_every
         self.act = 0
         self.hashes: list[str] = []
 
@@ -50,16 +51,16 @@ class Story:
 
     def digits(self, command: str, *options: object, killed: bool = False) -> None:
         """Run digits.py in a new process, and stop unless it ends as it should."""
-        arguments = [str(option) for option in options]
-        code = subprocess.run([sys.executable, DIGITS, command, *arguments], check=False).returncode
+        arguments = [sys.executable, DIGITS, command, *map(str, options)]
+        code = subprocess.run(arguments, check=False).returncode
         expected = -signal.SIGKILL if killed else 0
         if code != expected:
             raise SystemExit(f"digits.py {command} ended with {code} instead of {expected}")
 
     def train(self, store: str, data: Path, *options: object, killed: bool = False) -> None:
         """Train on the data, as the first experiment does unless the options say otherwise."""
-        where = ("--store", store, "--data", data, "--held-out", self.held_out)
-        self.digits("train", *where, *self.schedule, *options, killed=killed)
+        options = ("--store", store, "--data", data, "--held-out", self.held_out, *self.schedule, *options)
+        self.digits("train", *options, killed=killed)
 
     def note_experiment(self) -> str:
         """Return the hash of the experiment that the last act made."""
@@ -77,13 +78,12 @@ class Story:
     def kill_half_way(self) -> None:
         """Act: a process dies between two checkpoints."""
         step = self.last_step // 2
-        step += step % self.save_every == 0
+        step += step % self.save_every == 0  # between two checkpoints
         lost = step % self.save_every
         self.title(
             "Train the same again, in another place, and kill it half way",
             f"SIGKILL before step {step + 1}: no handler runs, and {lost} steps since the last",
-            "checkpoint are lost. The hash is the same, because model, configuration and",
-            "samples are.",
+            "checkpoint are lost. Same model, configuration and samples: the same hash.",
         )
         self.train(self.experiments, self.data, "--die-at", step, killed=True)
         say("  killed")
@@ -103,11 +103,11 @@ class Story:
         if not same:
             raise SystemExit("the resumed run ended with other weights than the uninterrupted one")
 
-    def final_state(self, store: str) -> dict[str, Any]:
-        """Return the last checkpoint of the first experiment."""
+    def final_state(self, store: str) -> list[Any]:
+        """Return model and optimizer from the last checkpoint of the first experiment."""
         with CheckpointManagerV2(store) as manager:
-            state: dict[str, Any] = manager.load_checkpoint(step=self.last_step, exp_hash=self.hashes[0])
-        return {name: state[name] for name in ("model_state_dict", "optimizer_state_dict")}
+            state = manager.load_checkpoint(step=self.last_step, exp_hash=self.hashes[0])
+        return [state["model_state_dict"], state["optimizer_state_dict"]]
 
     def change_learning_rate(self) -> None:
         """Act: another configuration is another experiment."""
@@ -126,7 +126,7 @@ class Story:
             "Each image is judged by a model that never saw it. These are the ones it is",
             "surest to be another digit:",
         )
-        self.digits("clean", "--data", self.data, "--to", self.cleaned)
+        self.digits("clean", "--data", self.data, "--to", self.cleaned, "--epochs", min(6, self.epochs))
         say("  Fewer samples: a new hash, and the data that is left is backed up under it.\n")
         self.train(self.experiments, self.cleaned, "--learning-rate", 0.002, "--weights-of", self.hashes[-1])
         self.note_experiment()
@@ -136,11 +136,10 @@ class Story:
         score, exp_hash, step = max(self.scores())
         self.title(
             "Load the best checkpoint in a fresh process",
-            f"Of all experiments, by the accuracy in their metadata: {score:.3%} at",
-            f"step {step} of {exp_hash}.",
+            f"By the accuracy in its metadata: {score:.3%} at step {step} of {exp_hash}.",
         )
-        choice = ("--exp-hash", exp_hash, "--step", step)
-        self.digits("evaluate", "--store", self.experiments, "--held-out", self.held_out, *choice)
+        choice = ("--store", self.experiments, "--exp-hash", exp_hash, "--step", step)
+        self.digits("evaluate", *choice, "--held-out", self.held_out)
 
     def scores(self) -> list[tuple[float, str, int]]:
         """Return (accuracy, experiment, step) of every checkpoint."""
@@ -157,7 +156,7 @@ class Story:
         with CheckpointManagerV2(self.experiments) as manager:
             show_tree(manager.store)
             say("\n  What changed from one experiment to the next:\n")
-            for old, new in zip(self.hashes, self.hashes[1:], strict=False):
+            for old, new in pairwise(self.hashes):
                 show_change(manager, old, new)
 
 
@@ -189,14 +188,14 @@ def show_change(manager: CheckpointManagerV2, old: str, new: str) -> None:
     """Print which components differ between two experiments, and how."""
     before, after = manager.provenance(old), manager.provenance(new)
     say(f"  {old} -> {new}  (recorded parent: {after['parent']})")
-    for name in ("model", "config", "data"):
-        same = before["components"][name] == after["components"][name]
+    for name, digest in before["components"].items():
+        same = digest == after["components"][name]
         say(f"    {name:7} {'the same' if same else 'changed'}")
         if not same and name == "config":
             old_config, new_config = manager.load_config(old), manager.load_config(new)
-            for key in old_config.keys() | new_config.keys():
-                if old_config.get(key) != new_config.get(key):
-                    say(f"            {key}: {old_config.get(key)} -> {new_config.get(key)}")
+            for key, value in new_config.items():
+                if old_config[key] != value:
+                    say(f"            {key}: {old_config[key]} -> {value}")
         if not same and name == "data":
             say(f"            samples: {before['sample_count']} -> {after['sample_count']}")
     say()

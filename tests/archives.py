@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from ckptstore_backends.memory import MemoryStore
 
 from ckptstore.archive import plan
 from ckptstore.archive.container import FIXED_RECORDS
 from ckptstore.archive.writing import Archive
 from ckptstore.store import Buffer, ByteRange, ObjectInfo
+from ckptstore_backends.memory import MemoryStore
 
 
 class CountingStore(MemoryStore):
@@ -39,9 +39,9 @@ def written(state: Any) -> bytes:
     return b"".join(plan(state).buffers())
 
 
-def forged(metadata: bytes, **storages: Buffer) -> bytes:
+def forged(metadata: bytes, storages: Iterable[Buffer] = ()) -> bytes:
     """Return an archive that is sound but for its metadata, as only a forger writes it."""
-    records = {f"data/{number}": data for number, data in enumerate(storages.values())}
+    records = {f"data/{number}": data for number, data in enumerate(storages)}
     return b"".join(Archive({**records, **FIXED_RECORDS, "data.pkl": metadata}).buffers())
 
 
@@ -52,9 +52,8 @@ def same(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
         return _facts(first) == _facts(second)
     if isinstance(first, dict):
-        return (
-            same(list(first.items()), list(second.items()))
-            and (not isinstance(first, OrderedDict) or same(vars(first), vars(second)))
+        return same(list(first.items()), list(second.items())) and (
+            not isinstance(first, OrderedDict) or same(vars(first), vars(second))
         )
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(same, first, second))
@@ -75,8 +74,9 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 def sharing(state: Any) -> list[int | None]:
     """Return for each tensor the first one that lies in the same memory; None for one without memory."""
-    places = [tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)]
-    return [places.index(place) if place else None for place in places]
+    storages = [tensor.untyped_storage() for tensor in tensors_in(state)]
+    places = [storage.data_ptr() if storage.nbytes() else None for storage in storages]
+    return [None if place is None else places.index(place) for place in places]
 
 
 def _facts(tensor: torch.Tensor) -> tuple[Any, ...]:

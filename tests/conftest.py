@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import uuid
 from collections.abc import Iterator
@@ -39,7 +40,17 @@ def moto_url(s3_server: S3Server) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3_options(moto_url: str) -> dict[str, object]:
+def _botocore_reads_its_models_once() -> Iterator[None]:
+    import botocore.loaders
+
+    with pytest.MonkeyPatch.context() as patch:
+        # parsing them takes 0.1 s, and every store has a session of its own
+        patch.setattr(botocore.loaders, "create_loader", functools.cache(botocore.loaders.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_options(moto_url: str, _botocore_reads_its_models_once: None) -> dict[str, object]:
     """Storage options that reach the simulated S3."""
     return {
         "key": "test-key",

@@ -14,14 +14,15 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
+
+_ACCOUNT = "123456789012"  # moto's only one
 
 Respond = Callable[..., Any]
 
@@ -31,7 +32,7 @@ class ObservedApp:
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._log: list[dict[str, str]] = []
+        self._log: list[dict[str, Any]] = []
         self._faults: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._creating = threading.Lock()
@@ -66,14 +67,14 @@ class ObservedApp:
             self._faults = order
             return
         for key, text in order["objects"].items():
-            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(order["bucket"], key, text.encode("latin-1"))
+            s3_backends[_ACCOUNT]["aws"].put_object(order["bucket"], key, text.encode("latin-1"))
 
     def _observe(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         seen = {
             "method": environ["REQUEST_METHOD"],
             "path": environ["PATH_INFO"].encode("latin-1").decode(),
             "query": environ["QUERY_STRING"],
-            "range": environ.get("HTTP_RANGE", ""),
+            "headers": {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")},
         }
         target = f"{seen['method']} {seen['path']}?{seen['query']}"
         with self._lock:
@@ -87,7 +88,7 @@ class ObservedApp:
         body = b"".join(content)
         if fault["action"] == "truncate":
             start_response(status, list(headers))
-            return [body[: len(body) // 2]]
+            return _first_half(body, environ)
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         raise ConnectionAbortedError
 
@@ -102,10 +103,15 @@ def _applies(fault: dict[str, Any], target: str) -> bool:
     return True
 
 
+def _first_half(body: bytes, environ: dict[str, Any]) -> Iterator[bytes]:
+    yield body[: len(body) // 2]
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+
+
 def _refusal(fault: dict[str, Any], environ: dict[str, Any], start_response: Respond) -> Iterable[bytes]:
     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     body = f"<?xml version='1.0'?><Error><Code>{fault['code']}</Code><Message>{fault['message']}</Message></Error>"
-    answer = b"" if environ["REQUEST_METHOD"] == "HEAD" else body.encode()
+    answer = b"" if environ["REQUEST_METHOD"] == "HEAD" else (fault["body"] or body).encode()
     headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(answer))), *fault["headers"]]
     start_response(f"{fault['status']} Refused", [(name, value) for name, value in headers])
     return [answer]

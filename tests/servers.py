@@ -29,13 +29,13 @@ class Request:
         method: "GET", "PUT", ...
         path: "/bucket/key", percent-decoded.
         query: as sent, without the question mark.
-        range: the Range header, or "".
+        headers: by name as CGI has it: "RANGE", "CONTENT_MD5".
     """
 
     method: str
     path: str
     query: str
-    range: str
+    headers: Mapping[str, str]
 
     @property
     def parameters(self) -> str:
@@ -49,10 +49,11 @@ class Fault:
 
     Attributes:
         target: a regular expression, searched in "METHOD /bucket/key?query".
-        action: "lose" does the work and drops the connection instead of answering, "truncate" answers half of
-            the body, "refuse" answers `status` with `code` and does no work.
-        times: to how many requests.
+        action: "lose" does the work and drops the connection instead of answering, "truncate" drops it after
+            half of the body, "refuse" answers `status` with `code` and does no work.
+        times: to how many requests; -1 for all.
         skip: how many that match are served first.
+        body: of a refusal, in place of the usual XML with `code` and `message`.
     """
 
     target: str
@@ -63,6 +64,7 @@ class Fault:
     code: str = "InternalError"
     message: str = "refused"
     headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
 
 
 class S3Server:

@@ -131,10 +131,12 @@ def test_ninety_levels_are_saved() -> None:
     assert savable({"deep": deep}) == {"deep": deep}
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support", "ignore:.*quantize_per_tensor")
+@pytest.mark.filterwarnings(
+    "ignore:Sparse CSR tensor support", "ignore:.*quantize_per_tensor", "ignore:.*nested tensors"
+)
 def test_compressed_quantized_and_nested_tensors_are_refused() -> None:
     with pytest.raises(UnsavableState, match="is a nested tensor"):
-        savable(torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged))
+        savable(torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]))
     with pytest.raises(UnsavableState, match="is a sparse_csr tensor"):
         savable(torch.eye(2).to_sparse_csr())
     quantized = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
@@ -146,7 +148,7 @@ def test_a_tensor_subclass_is_refused_by_name() -> None:
     class Labelled(torch.Tensor):
         pass
 
-    with pytest.raises(UnsavableState, match="Labelled; save a plain torch.Tensor"):
+    with pytest.raises(UnsavableState, match=r"Labelled; save a plain torch\.Tensor"):
         savable(torch.ones(2).as_subclass(Labelled))
 
 
@@ -180,11 +182,11 @@ def test_a_numpy_array_is_saved_as_a_tensor_of_its_own(order: str) -> None:
 
 def test_the_metadata_of_a_state_dict_survives() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    state = model.state_dict()
-    loaded = torch.load(io.BytesIO(written(state)), weights_only=True)
+    state: Any = model.state_dict()
+    loaded: Any = torch.load(io.BytesIO(written(state)), weights_only=True)
     assert type(loaded) is OrderedDict
-    assert loaded._metadata == state._metadata
-    assert loaded._metadata["1"] == {"version": 2}
+    assert vars(loaded) == vars(state)
+    assert vars(loaded)["_metadata"]["1"] == {"version": 2}
     model.load_state_dict(loaded)
 
 

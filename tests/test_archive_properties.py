@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from ckptstore_backends.memory import MemoryStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptstore.archive import load, plan, read_index, savable
 from ckptstore.archive.tensors import DTYPES
+from ckptstore_backends.memory import MemoryStore
 from tests.archives import same, sharing, tensors_in, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 
 import numpy as np
@@ -11,6 +12,18 @@ import torch
 from ckptstore import CheckpointManagerV2, CkptStoreWarning, keys
 from ckptstore.errors import IncompatibleCheckpoint
 from tests.models import Job, Net, same
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """Run an act as in a program that has not set up logging (pytest has), and return what it wrote to stderr."""
+
+    def run(act):
+        monkeypatch.setattr(logging.getLogger("ckptstore"), "propagate", False)
+        act()
+        return capsys.readouterr().err
+
+    return run
 
 
 def _open(store, config=None, model=None, **options):
@@ -43,15 +56,14 @@ def test_every_random_generator_goes_on_where_it_was(any_store):
     assert (torch.rand(3).tolist(), random.random(), np.random.random()) == drawn  # noqa: NPY002
 
 
-def test_a_resume_says_in_one_line_what_it_did(any_store, capsys):
+def test_a_resume_says_in_one_line_what_it_did(any_store, said):
     manager = _open(any_store)
     manager.save_model_checkpoint(Job().model, step=12)
-    manager.resume(Net())
-    said = capsys.readouterr().err
-    assert said == f"ckptstore: resumed from step 12 of experiment {manager.exp_hash} in {any_store.url}\n"
+    line = said(lambda: manager.resume(Net()))
+    assert line == f"ckptstore: resumed from step 12 of experiment {manager.exp_hash} in {any_store.url}\n"
 
 
-def test_with_logging_set_up_it_is_logged_instead(any_store, caplog, capsys):
+def test_with_logging_set_up_it_is_logged_instead(any_store, caplog):
     manager = _open(any_store)
     manager.save_model_checkpoint(Job().model, step=12)
     with caplog.at_level("INFO", logger="ckptstore"):
@@ -70,26 +82,26 @@ def test_what_is_saved_after_a_resume_says_where_it_came_from(any_store):
     assert state["resumed_from"] == {"exp_hash": first.exp_hash, "step": 1, "run_id": first.run_id}
 
 
-def test_nothing_to_resume_names_the_nearest_experiment_and_what_differs(any_store, capsys):
+def test_nothing_to_resume_names_the_nearest_experiment_and_what_differs(any_store, said):
     far = _open(any_store, model=Net(width=9), config={"lr": 5})
     near = _open(any_store, config={"lr": 0.2})
     assert far.exp_hash != near.exp_hash
     manager = _open(any_store, config={"lr": 0.1})
-    assert manager.resume(Net()) is None
-    said = capsys.readouterr().err
-    assert f"nearest is {near.exp_hash}, which differs in: config" in said
-    assert "resume(from_hash=...)" in said
+    line = said(lambda: manager.resume(Net()))
+    assert f"nearest is {near.exp_hash}, which differs in: config" in line
+    assert "resume(from_hash=...)" in line
 
 
-def test_a_changed_layer_is_named(any_store, capsys):
+def test_a_changed_layer_is_named(any_store, said):
     _open(any_store, model=Net(width=9))
-    assert _open(any_store).resume(Net()) is None
-    assert "differs in: model (in conv, norm, head)" in capsys.readouterr().err
+    manager = _open(any_store)
+    assert "differs in: model (in conv, norm, head)" in said(lambda: manager.resume(Net()))
 
 
-def test_in_an_empty_store_it_starts_from_scratch(any_store, capsys):
-    assert _open(any_store).resume(Net()) is None
-    assert "there is no other experiment; starting from scratch" in capsys.readouterr().err
+def test_in_an_empty_store_it_starts_from_scratch(any_store, said):
+    manager = _open(any_store)
+    assert manager.resume(Net()) is None
+    assert "there is no other experiment; starting from scratch" in said(lambda: manager.resume(Net()))
 
 
 def test_a_torn_newest_checkpoint_is_skipped(any_store):

@@ -10,7 +10,8 @@ from ckptstore.errors import AccessDenied, CkptStoreError, InvalidKey, KeyNotFou
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_BAD_NAME = {errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP}
+_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR}
+_BAD_NAME = {errno.ENAMETOOLONG, errno.EILSEQ}
 
 
 @contextmanager
@@ -43,6 +44,8 @@ def _translated(error: OSError, asked: str) -> CkptStoreError:
         return AccessDenied(f"cannot {asked}: {found}; give this user the right to, or choose another root")
     if error.errno in _FULL:
         return StoreFull(f"cannot {asked}: {found}; free some space, what was there before is intact")
+    if error.errno in _IN_THE_WAY:
+        return InvalidKey(f"cannot {asked}: {found}; a key is no folder of another one, choose another key")
     if error.errno in _BAD_NAME:
-        return InvalidKey(f"cannot {asked}: {found}; choose a key that no file or folder stands in the way of")
+        return InvalidKey(f"cannot {asked}: {found}; choose another key, or a root with a shorter path")
     return StoreError(f"cannot {asked}: {found}")

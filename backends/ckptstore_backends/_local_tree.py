@@ -78,6 +78,8 @@ def prune(folder: Path, root: Path) -> None:
     while folder != root:
         try:
             folder.rmdir()
+        except FileNotFoundError:
+            pass  # those above it may have been made for it
         except OSError:
             return
         folder = folder.parent

@@ -28,11 +28,7 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine to its end; an interrupt cancels it."""
-        future = self.submit(work)
-        try:
-            return future.result()
-        finally:
-            future.cancel()
+        return result_of(self.submit(work))
 
     def stop(self) -> None:
         """End the loop and its thread."""
@@ -40,6 +36,15 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def result_of(future: Future[_T]) -> _T:
+    """Wait for a future; an interrupt cancels it."""
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+        del future  # with its error it would make a cycle that keeps the caller's buffers until a collection
 
 
 async def _settle() -> None:

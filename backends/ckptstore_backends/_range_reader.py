@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 from ckptstore.objects import ByteRange
+from ckptstore_backends._loop_thread import result_of
 from ckptstore_backends._ranges import RangeLimits, Span, coalesce, covering, opening
 from ckptstore_backends._transfer import Chunk, RangePastEnd, Source
 
@@ -33,15 +34,12 @@ def _open(source: Source, ranges: Sequence[ByteRange], limits: RangeLimits) -> C
     wanted = opening(ranges, limits)
     if wanted is None:
         return source.head()
-    future = source.fetch(wanted)
     try:
-        return future.result()
+        return result_of(source.fetch(wanted))
     except RangePastEnd:
         if wanted.start <= 0:  # only an empty object has no first and no last byte
             return Chunk(memoryview(b""), start=0, total_bytes=0, version="")
         return source.head()
-    finally:
-        future.cancel()
 
 
 class _Reading:
@@ -75,6 +73,7 @@ class _Reading:
         """Give up what is under way."""
         for future in self._chunks.values():
             future.cancel()
+        self._chunks.clear()
 
     def _claim(self, held: Span, first: Chunk) -> None:
         if not held.size_bytes:

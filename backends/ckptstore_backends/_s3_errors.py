@@ -131,6 +131,8 @@ def _judged(found: Answer, *, of_key: bool) -> tuple[type[StoreError], str]:
         return StoreError, f"the bucket is in {region}; pass client_kwargs={{'region_name': ...}} with its region"
     if found.code in {"NoSuchKey", "404"}:
         return (KeyNotFound, "") if of_key else (StoreNotFound, "create the bucket, or correct its name")
+    if found.code == "400":  # a HEAD has no body to say why
+        return StoreError, "often expired temporary credentials, or the wrong region"
     return _by_status(found.status), ""
 
 

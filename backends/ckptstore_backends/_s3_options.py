@@ -50,14 +50,16 @@ def new_filesystem(options: Mapping[str, Any]) -> Any:
 
     s3fs's retries are switched off: botocore has its own beneath (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE), and both
     together try 25 times.
+
+    Raises:
+        ValueError: options that contradict each other.
     """
     config = {"read_timeout": _READ_TIMEOUT_S, **(options.get("config_kwargs") or {})}
-    filesystem = _filesystem_class()(
-        **{**options, "config_kwargs": config},
-        asynchronous=True,
-        use_listings_cache=False,
-        skip_instance_cache=True,
-    )
+    fixed = {"asynchronous": True, "use_listings_cache": False, "skip_instance_cache": True}
+    try:
+        filesystem = _filesystem_class()(**{**options, "config_kwargs": config, **fixed})
+    except KeyError as error:  # what s3fs raises for key= beside username=
+        raise ValueError(error.args[0]) from None
     filesystem.retries = 1
     return filesystem
 

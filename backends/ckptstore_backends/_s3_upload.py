@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ckptstore.errors import StoreError
+from ckptstore_backends._loop_thread import result_of
 from ckptstore_backends._s3_client import S3Client
 from ckptstore_backends._s3_errors import UploadGone
 
@@ -58,6 +59,8 @@ class MultipartUpload:
     ) -> None:
         if error is not None:
             self._abandon(error)
+        self._parts.clear()  # a failed part's error refers to this upload: the cycle would keep its buffers
+        self._running.clear()
 
     def add(self, method: str, **params: Any) -> None:
         """Send the next part, once fewer than `in_flight` are under way.
@@ -88,8 +91,8 @@ class MultipartUpload:
 
     def _collect(self, done: set[Future[dict[str, Any]]]) -> None:
         self._running -= done
-        for future in done:
-            future.result()
+        while done:
+            result_of(done.pop())
 
     def _published(self) -> dict[str, Any]:
         """Return the answer of a completion whose first answer was lost, if that is what happened."""

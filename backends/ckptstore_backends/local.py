@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from ckptstore.errors import InvalidURL, StoreError
+from ckptstore.errors import InvalidURL, StoreError, StoreNotFound
 from ckptstore.objects import ByteRange, Capabilities, ObjectInfo, Upload
 from ckptstore.store import Store
 from ckptstore_backends._local_draft import Draft, draft_of
@@ -89,7 +89,7 @@ class LocalStore(Store):
 
     def _list(self, prefix: str) -> Iterator[ObjectInfo]:
         with reading(f"list {prefix!r} in {self.url}"):
-            for folder, entry in walk(self._root / prefix, prefix):
+            for folder, entry in walk(self._folder(prefix), prefix):
                 key = folder + entry.name
                 if is_key(key):
                     with suppress(FileNotFoundError):  # deleted meanwhile
@@ -97,7 +97,7 @@ class LocalStore(Store):
 
     def _list_prefixes(self, prefix: str) -> Iterator[str]:
         with reading(f"list {prefix!r} in {self.url}"):
-            for name, entry, is_folder in subfolders_and_files(self._root / prefix):
+            for name, entry, is_folder in subfolders_and_files(self._folder(prefix)):
                 folder = f"{prefix}{name}/"
                 if is_folder and is_key(folder[:-1]) and self._holds_objects(entry.path, folder):
                     yield folder
@@ -127,7 +127,7 @@ class LocalStore(Store):
 
     def _list_uploads(self, prefix: str) -> Iterator[Upload]:
         with reading(f"list unfinished writes in {prefix!r} of {self.url}"):
-            for folder, entry in walk(self._root / prefix, prefix):
+            for folder, entry in walk(self._folder(prefix), prefix):
                 found = draft_of(entry.name)
                 if found is not None and is_key(folder + found[0]):
                     yield Upload(folder + found[0], entry.name, found[1])
@@ -140,11 +140,18 @@ class LocalStore(Store):
             self._path(upload.key).with_name(upload.upload_id).unlink()
         prune(self._path(upload.key).parent, self._root)
 
+    def _folder(self, prefix: str) -> Path:
+        if not self._root.is_dir() and self._root.exists():
+            raise StoreNotFound(f"{self._root} is not a folder; a local store needs one")
+        return self._root / prefix
+
     def _opened(self, key: str) -> OpenFile:
         return OpenFile(self._path(key), f"get {key!r} from {self.url}")
 
     def _draft(self, key: str) -> Draft:
-        return Draft(self._path(key), self._root, f"put {key!r} into {self.url}")
+        asked = f"put {key!r} into {self.url}"
+        with writing(asked):
+            return Draft(self._folder(key), self._root, asked)
 
     def _holds_objects(self, folder: str, prefix: str) -> bool:
         return any(is_key(below + entry.name) for below, entry in walk(folder, prefix))

@@ -67,6 +67,7 @@ class S3Store(Store):
 
     Raises:
         TypeError: an unknown storage option.
+        ValueError: options that contradict each other.
         InvalidURL: bucket, prefix or endpoint cannot be understood.
         MissingDependency: s3fs is not installed.
     """

@@ -14,7 +14,7 @@ from ckptstore.store import ByteRange, ObjectInfo, Store
 
 __all__ = ["load_foreign"]
 
-_ZIP = b"PK\3\4"
+_ZIP, _ZIP_END = b"PK\3\4", b"PK\5\6"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """How a file of torch.save before 1.6 begins: the pickle of its magic number."""
 
@@ -38,13 +38,16 @@ def load_foreign(store: Store, info: ObjectInfo, map_location: Any) -> Any:
 
 
 def _check_zip(file: io.BytesIO) -> None:
+    end = file.getbuffer()[-22:].tobytes()
+    if not end.startswith(_ZIP_END) or not end.endswith(b"\0\0"):  # zipfile would take a comment that is cut off
+        raise CorruptCheckpoint("its zip container is truncated, or ends otherwise than those of torch.save")
     try:
         with zipfile.ZipFile(file) as archive:
             _check_entries(archive)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, RuntimeError, OSError) as error:
         if isinstance(error, CorruptCheckpoint):
             raise
-        raise CorruptCheckpoint(f"its zip container is truncated or damaged ({error})") from None
+        raise CorruptCheckpoint(f"its zip container is damaged ({error})") from None
 
 
 def _check_entries(archive: zipfile.ZipFile) -> None:

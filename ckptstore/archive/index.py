@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,19 +17,20 @@ from ckptstore.archive.container import (
     read_ending,
 )
 from ckptstore.archive.crc import crc32
+from ckptstore.archive.tensors import TensorRef
 from ckptstore.archive.unpickling import unpickled
 from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
 from ckptstore.store import Buffer, ByteRange, ObjectInfo, Store, redact
 
-__all__ = ["Index", "check_record", "index_from_tail", "naming", "read_index", "read_tail"]
+__all__ = ["Contents", "Index", "check_record", "contents_of", "naming", "read_index", "read_tail"]
 
 TAIL_BYTES = 256 * 1024
 """What is read at first: the index of about 1,500 tensors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """What an archive holds, without its tensors' bytes.
+class Contents:
+    """What the last bytes of an archive say, verified but not interpreted.
 
     Attributes:
         key: of the object.
@@ -37,7 +38,6 @@ class Index:
         version: of the object that was read; every later read is pinned to it.
         digest: the sha256 of the central directory, in hex; it identifies the content of the whole file.
         records: every record, in the order of the file.
-        state: the state as it was saved, with a `TensorRef` in place of each tensor.
         metadata: the pickle that describes the state.
     """
 
@@ -46,13 +46,30 @@ class Index:
     version: str
     digest: str
     records: tuple[Record, ...]
-    state: dict[str, Any]
     metadata: bytes = field(repr=False)
 
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """Size in bytes of each record, by name."""
-        return {record.name: record.size_bytes for record in self.records}
+    def state_of(self, tensor: Callable[[TensorRef], Any]) -> dict[str, Any]:
+        """Return the state as it was saved, with what the function gives in place of each tensor.
+
+        Raises:
+            CorruptCheckpoint: the metadata makes no sense; nothing in it is executed.
+        """
+        sizes = {record.name: record.size_bytes for record in self.records}
+        state = unpickled(self.metadata, sizes, tensor)
+        if not isinstance(state, dict):
+            raise UnsupportedFormat(f"it holds a {type(state).__name__}, not a dict")
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Contents):
+    """What an archive holds, without its tensors' bytes.
+
+    Attributes:
+        state: the state as it was saved, with a `TensorRef` in place of each tensor.
+    """
+
+    state: dict[str, Any]
 
 
 def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Index:
@@ -72,15 +89,13 @@ def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Ind
         CorruptCheckpoint: the index is not what was written.
     """
     info = store.stat(key) if info is None else info
-    return index_from_tail(store, info, read_tail(store, info))
-
-
-def index_from_tail(store: Store, info: ObjectInfo, tail: bytes) -> Index:
-    """Return the index of an object whose last bytes were read already; see `read_index`."""
-    with naming(store, info.key):
+    tail = read_tail(store, info)
+    with naming(store, key):
         if not is_marked(tail):
             raise UnsupportedFormat("it has no index of ckptstore at its end: truncated, or written by another tool")
-        return _read_index(store, info, tail)
+        found = contents_of(store, info, tail)
+        facts = (found.key, found.size_bytes, found.version, found.digest, found.records, found.metadata)
+        return Index(*facts, state=found.state_of(lambda ref: ref))
 
 
 def read_tail(store: Store, info: ObjectInfo) -> bytes:
@@ -97,7 +112,13 @@ def naming(store: Store, key: str) -> Iterator[None]:
         raise type(error)(f"checkpoint {key!r} in {redact(store.url)} cannot be read: {error}") from None
 
 
-def _read_index(store: Store, info: ObjectInfo, tail: bytes) -> Index:
+def contents_of(store: Store, info: ObjectInfo, tail: bytes) -> Contents:
+    """Return what an object holds whose last bytes, marked as ours, were read already.
+
+    Raises:
+        UnsupportedFormat: a newer format.
+        CorruptCheckpoint: the directory or the metadata is not what was written.
+    """
     end = read_ending(tail, info.size_bytes)
     base, behind = info.size_bytes - len(tail), info.size_bytes - end.stop
     if (start := metadata_start(tail, behind)) < base:
@@ -107,11 +128,7 @@ def _read_index(store: Store, info: ObjectInfo, tail: bytes) -> Index:
     _check_records(records)
     metadata = tail[records[-1].offset - base :][: records[-1].size_bytes]
     check_record(records[-1], metadata)
-    sizes = {record.name: record.size_bytes for record in records}
-    state = unpickled(metadata, sizes, lambda ref: ref)
-    if not isinstance(state, dict):
-        raise UnsupportedFormat(f"it holds a {type(state).__name__}, not a dict")
-    return Index(info.key, info.size_bytes, info.version, end.digest, records, state, metadata)
+    return Contents(info.key, info.size_bytes, info.version, end.digest, records, metadata)
 
 
 def _check_records(records: tuple[Record, ...]) -> None:

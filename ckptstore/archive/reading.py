@@ -9,9 +9,8 @@ import torch
 
 from ckptstore.archive.container import FIXED_RECORDS, METADATA, is_marked
 from ckptstore.archive.foreign import load_foreign
-from ckptstore.archive.index import Index, check_record, index_from_tail, naming, read_tail
+from ckptstore.archive.index import Contents, Index, check_record, contents_of, naming, read_tail
 from ckptstore.archive.tensors import storage_of
-from ckptstore.archive.unpickling import unpickled
 from ckptstore.store import ByteRange, ObjectInfo, Store
 
 __all__ = ["MapLocation", "load", "read_records"]
@@ -22,7 +21,7 @@ MapLocation: TypeAlias = (
 """Where tensors go, as ``torch.load`` takes it; what was saved was in CPU memory, None leaves it there."""
 
 
-def read_records(store: Store, index: Index, names: Iterable[str]) -> Iterator[tuple[str, memoryview]]:
+def read_records(store: Store, index: Contents, names: Iterable[str]) -> Iterator[tuple[str, memoryview]]:
     """Yield some records of an archive, each verified, in the order asked; ranges of the version that was indexed.
 
     Raises:
@@ -71,17 +70,18 @@ def load(
         return _load(store, index, map_location)
     info = store.stat(key) if info is None else info
     tail = read_tail(store, info)
-    if is_marked(tail):
-        return _load(store, index_from_tail(store, info, tail), map_location)
     with naming(store, key):
-        return load_foreign(store, info, map_location)
+        if not is_marked(tail):
+            return load_foreign(store, info, map_location)
+        contents = contents_of(store, info, tail)
+    return _load(store, contents, map_location)
 
 
-def _load(store: Store, index: Index, map_location: MapLocation) -> Any:
-    names = [record.name for record in index.records if record.name not in {*FIXED_RECORDS, METADATA}]
-    storages = {name: _placed(storage_of(data), map_location) for name, data in read_records(store, index, names)}
-    with naming(store, index.key):
-        return unpickled(index.metadata, index.sizes, lambda ref: ref.view(storages[ref.record]))
+def _load(store: Store, contents: Contents, map_location: MapLocation) -> Any:
+    names = [record.name for record in contents.records if record.name not in {*FIXED_RECORDS, METADATA}]
+    storages = {name: _placed(storage_of(data), map_location) for name, data in read_records(store, contents, names)}
+    with naming(store, contents.key):
+        return contents.state_of(lambda ref: ref.view(storages[ref.record]))
 
 
 def _placed(storage: torch.UntypedStorage, map_location: MapLocation) -> torch.UntypedStorage:

@@ -50,10 +50,12 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        while (code := self._take(1)) != pickle.STOP:
-            act = _ACTS.get(code)
+        while (code := self._take_byte()) != _STOP:
+            act = _ACTS[code]
             if act is None:
-                raise UnsupportedFormat(f"its metadata uses pickle opcode {code!r}, which is never executed")
+                raise UnsupportedFormat(
+                    f"its metadata uses pickle opcode {bytes((code,))!r}, which is never executed"
+                )
             act(self)
         (state,) = self._stack
         return state
@@ -63,6 +65,11 @@ class _Machine:
         if self._position > len(self._data):
             raise CorruptCheckpoint("its metadata ends too early")
         return self._data[start : self._position]
+
+    def _take_byte(self) -> int:
+        value = self._data[self._position]
+        self._position += 1
+        return value
 
     def _take_int(self, count: int) -> int:
         return int.from_bytes(self._take(count), "little")
@@ -87,7 +94,7 @@ class _Machine:
         self._stack[-count:] = [items]
 
     def proto(self) -> None:
-        if (protocol := self._take_int(1)) != 2:
+        if (protocol := self._take_byte()) != 2:
             raise UnsupportedFormat(f"its metadata is a pickle of protocol {protocol}, not 2")
 
     def mark(self) -> None:
@@ -95,19 +102,19 @@ class _Machine:
         self._stack = []
 
     def put(self) -> None:
-        self._memo[self._take_int(1)] = self._stack[-1]
+        self._memo[self._take_byte()] = self._stack[-1]
 
     def long_put(self) -> None:
         self._memo[self._take_int(4)] = self._stack[-1]
 
     def get(self) -> None:
-        self._stack.append(self._memo[self._take_int(1)])
+        self._stack.append(self._memo[self._take_byte()])
 
     def long_get(self) -> None:
         self._stack.append(self._memo[self._take_int(4)])
 
     def small_int(self) -> None:
-        self._stack.append(self._take_int(1))
+        self._stack.append(self._take_byte())
 
     def short_int(self) -> None:
         self._stack.append(self._take_int(2))
@@ -116,7 +123,7 @@ class _Machine:
         self._stack.append(int.from_bytes(self._take(4), "little", signed=True))
 
     def long_int(self) -> None:
-        self._stack.append(pickle.decode_long(self._take(self._take_int(1))))
+        self._stack.append(pickle.decode_long(self._take(self._take_byte())))
 
     def real(self) -> None:
         self._stack.append(struct.unpack(">d", self._take(8))[0])
@@ -174,7 +181,9 @@ def _tuple_of(count: int) -> Callable[[_Machine], None]:
     return lambda machine: machine.tuple_of(count)
 
 
-_ACTS: dict[bytes, Callable[[_Machine], None]] = {
+_STOP = pickle.STOP[0]
+
+_BY_OPCODE: dict[bytes, Callable[[_Machine], None]] = {
     pickle.PROTO: _Machine.proto,
     pickle.MARK: _Machine.mark,
     pickle.BINPUT: _Machine.put,
@@ -204,3 +213,5 @@ _ACTS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.REDUCE: _Machine.call,
     pickle.BINPERSID: _Machine.storage,
 }
+
+_ACTS = [_BY_OPCODE.get(bytes((code,))) for code in range(256)]

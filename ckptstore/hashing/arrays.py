@@ -12,8 +12,8 @@ def reduce_array(value: object) -> object:
     """Return the plain form of a numpy array or torch tensor, or UNREDUCED for what is none.
 
     The form is ``{"array": dtype, "shape": [..], "bytes": elements in C order, little-endian}``, wherever the tensor
-    lies and however it is strided; the same for an array and a tensor of one dtype. One element without a shape is that
-    element, and an array of text the list of its strings.
+    lies and however it is strided; the same for an array and a tensor of one dtype. One element without a shape is
+    that element, and an array of text the list of its strings.
 
     Raises:
         NoPlainForm: for an array of objects, a sparse tensor, or a tensor without values.

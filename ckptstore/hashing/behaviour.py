@@ -16,6 +16,7 @@ from ckptstore.hashing.scalars import reduce_scalar
 
 _NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
 _ON_INSTANCE = -1
+_MAKING = frozenset({"__init__", "__new__"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class _Walk:
             self.readable = self.readable and is_of_torch(value)
             return
         if is_of_torch(function):
-            yield from ((SELF, attribute) for attribute in function.__code__.co_names)
+            yield from ((SELF, attribute) for attribute in function.__code__.co_names if attribute not in _MAKING)
             return
         method = read_method(function)
         if method is None:

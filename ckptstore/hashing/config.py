@@ -19,8 +19,8 @@ _DECIMAL_BITS = 4096  # Python refuses to print or read a decimal of more than 4
 def config_digest(plain: Mapping[str, Any]) -> str:
     """Return the SHA-256, 64 hex digits, of a config in its plain form.
 
-    The order of keys does not count, the order of lists does. 1, 1.0, True and "1" differ, -0.0 and 0.0 too; every NaN
-    is equal to every other.
+    The order of keys does not count, the order of lists does. 1, 1.0, True and "1" differ, -0.0 and 0.0 too; every
+    NaN is equal to every other.
 
     Raises:
         TypeError: the config is not plain; see `plain_config`.

@@ -6,7 +6,8 @@ A value is a tag, and for all but the fixed-size ones a length in decimal and a 
     int i<n>:<two's complement, big-endian, as short as it gets>   str s<n>:<UTF-8>   bytes b<n>:<as they are>
     list l<n>:<the n items>   dict d<n>:<the n pairs, ordered by the encoded key>
 
-So no two different values share an encoding: 1, 1.0, True and "1" differ, and so do 0.0 and -0.0. Every NaN is one NaN.
+So no two different values share an encoding: 1, 1.0, True and "1" differ, and so do 0.0 and -0.0. Every NaN is one
+NaN.
 """
 
 from __future__ import annotations

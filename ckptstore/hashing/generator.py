@@ -25,7 +25,8 @@ class ExperimentHashGenerator:
         forward_source: False leaves the source of `forward` out of models; see `describe_model`.
 
     Raises:
-        ConfigTypeError, UnsupportedModel, UnsupportedUID: from every method that is given a component; the last hash stays.
+        ConfigTypeError, UnsupportedModel, UnsupportedUID: from each method that is given a component; the last hash
+            stays.
     """
 
     def __init__(self, *, ignore: Iterable[str] = (), forward_source: bool = True) -> None:
@@ -65,7 +66,7 @@ class ExperimentHashGenerator:
         return self._last["combined"]
 
     def get_component_hashes(self) -> dict[str, str | None]:
-        """Return the digests behind the last hash: "model", "config", "data" (None: absent), and "combined", the hash."""
+        """Return the digests "model", "config" and "data" (None: absent), and the hash as "combined"."""
         return dict(self._last)
 
     def _digests(self, model: nn.Module | None, config: object, uids: Any) -> dict[str, str | None]:

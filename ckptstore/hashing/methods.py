@@ -18,6 +18,8 @@ from ckptstore.hashing.syntax import plain_syntax
 SELF = "self"
 SUPER = "super()"
 
+_CODE: tuple[type, ...] = (FunctionType, MethodType, staticmethod, classmethod, property, cached_property, partial, partialmethod)
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -93,7 +95,8 @@ def _enclosed(function: FunctionType) -> Iterator[FunctionType]:
 def _describe(definition: Definition) -> Method | None:
     arguments = [*definition.args.posonlyargs, *definition.args.args]
     first = arguments[0].arg if arguments else ""
-    reached, stored = set(), set()
+    reached: set[tuple[str, str]] = set()
+    stored: set[tuple[str, str]] = set()
     for node in ast.walk(definition):
         if isinstance(node, ast.Attribute) and (where := _where(node.value, first)):
             (reached if isinstance(node.ctx, ast.Load) else stored).add((where, node.attr))

@@ -34,14 +34,15 @@ def describe_model(model: nn.Module, *, forward_source: bool = True) -> ModelDes
     """Describe the architecture of a model.
 
     What counts: the tree of modules in registration order, and of each its path, its class, `extra_repr()`, the
-    constructor's arguments that it keeps under the same attribute name (data by value, functions and classes by name), the
-    names, shapes and dtypes of its parameters and buffers, which of them are tied, and for classes defined outside
-    torch the source of `forward` and of the methods that it reaches through `self`, without comments, docstrings and
-    annotations.
+    constructor's arguments that it keeps under the same attribute name (data by value, functions and classes by
+    name), the names, shapes and dtypes of its parameters and buffers, whether a buffer is persistent, which of them
+    are tied, and for classes defined outside torch the source of `forward` and of the methods that it reaches through
+    `self`, with the plain class constants that they use, without comments, docstrings and annotations.
 
     What does not: values, device, requires_grad, train or eval mode; wrappers (DataParallel, DistributedDataParallel,
-    torch.compile); an attribute that `forward` sets; and for classes defined outside torch the module that holds them, so that
-    a script gives the same hash whether it is run or imported.
+    torch.compile); an attribute that `forward` sets; functions outside the class, beyond their names; and for
+    classes defined outside torch the Python module that they are in, so that a script gives the same hash whether it
+    is run or imported.
 
     Args:
         model: the model; it may lie on any device, the meta device included.

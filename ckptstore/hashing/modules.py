@@ -73,7 +73,7 @@ class ModuleDescriber:
         return behaviour_of(type(module), overrides) if overrides else kind.behaviour
 
     def _source(self, module: nn.Module, behaviour: Behaviour) -> object:
-        source = behaviour.source if self._forward_source else None
+        source = _source_of(module, behaviour) if self._forward_source else None
         if not (is_of_torch(type(module)) and behaviour.is_of_torch):
             name = full_name(type(module))
             self.sources[name] = self.sources.get(name, True) and source is not None
@@ -84,7 +84,7 @@ class ModuleDescriber:
             yield [name, *self._tensor(parameter, join_path(path, name))]
 
     def _buffers(self, module: nn.Module, path: str) -> Iterator[list[Any]]:
-        passing = getattr(module, "_non_persistent_buffers_set", frozenset())
+        passing: Any = getattr(module, "_non_persistent_buffers_set", frozenset())
         for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
             yield [name, *self._tensor(buffer, join_path(path, name)), name not in passing]
 
@@ -94,12 +94,23 @@ class ModuleDescriber:
         return [list(tensor.shape), str(tensor.dtype), first if first != path else None]
 
 
+def _source_of(module: nn.Module, behaviour: Behaviour) -> object:
+    from torch.jit import ScriptModule
+
+    if not isinstance(module, ScriptModule):
+        return behaviour.source
+    try:
+        return {"script": module.code}
+    except (AttributeError, RuntimeError):  # it has no forward
+        return None
+
+
 def _extra_repr(module: nn.Module, path: str) -> str:
     try:
         text = module.extra_repr()
+        return "" if _SHOWS_VALUES.search(text) else _ADDRESS.sub("", text)
     except Exception as error:
         raise UnsupportedModel(f"extra_repr() of module {path!r} failed: {type(error).__name__}: {error}") from error
-    return "" if _SHOWS_VALUES.search(text) else _ADDRESS.sub("", text)
 
 
 def _check_whole(tensor: torch.Tensor, path: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequen
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from numbers import Real
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -17,6 +18,9 @@ from ckptstore.hashing.scalars import UNREDUCED, NoPlainForm, reduce_scalar
 
 MAX_DEPTH = 100
 """Levels of nesting; YAML readers recurse, and give up not far above."""
+
+MAX_KEY_BITS = 4096
+"""Python prints no longer int, and keys are printed in messages."""
 
 Leaf: TypeAlias = Callable[[object], object]
 _Path: TypeAlias = tuple[object, ...]
@@ -95,7 +99,7 @@ class Reduction:
         with self._opened(value, path):
             for name in names:
                 key = self._reduce_key(name, path)
-                if ".".join(map(str, (*path, key))) in self._left_out:
+                if self._left_out and ".".join(map(str, (*path, key))) in self._left_out:
                     continue
                 if key in reduced or encode(key) in seen:
                     raise _refused((*path, key), "is there twice: two keys have the same plain form")
@@ -105,10 +109,12 @@ class Reduction:
 
     def _reduce_key(self, name: object, path: _Path) -> str | int | float | bool | None:
         value = name.value if isinstance(name, Enum) else name
-        key = self._reduce_leaf(value, (*path, name))
-        if key is None or (isinstance(key, str | int | float) and not hasattr(value, "isoformat")):
-            return key
-        raise _refused(path, f"has a key of type {_type_name(name)}; keys are str, int, float, bool, None or an Enum")
+        key: Any = self._reduce_leaf(value, path) if value is None or isinstance(value, str | Real) else UNREDUCED
+        if key is UNREDUCED:
+            raise _refused(path, f"has a key of type {_type_name(name)}; keys are str, numbers, bool, None or an Enum")
+        if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
+            raise _refused(path, f"has an int key of more than {MAX_KEY_BITS} bits; give a str")
+        return key  # type: ignore[no-any-return]  # reduce_scalar's answers to these types
 
     def _reduce_sequence(self, value: Any, path: _Path) -> list[Any]:
         with self._opened(value, path):

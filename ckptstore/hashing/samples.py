@@ -14,15 +14,16 @@ from ckptstore.hashing.uids import MODULUS, UID, batches, check_uid, hash_uid, s
 class SampleSet:
     """A multiset of sample UIDs: str, bytes or int, mixed as they come.
 
-    Its digest does not depend on the order, and a change costs as much as what changed. A UID that is given twice is a
-    sample used twice: the padding of a DistributedSampler counts. 1, "1" and b"1" are three UIDs; a numpy or torch
+    Its digest does not depend on the order, and a change costs as much as what changed. A UID that is given twice is
+    a sample used twice: the padding of a DistributedSampler counts. 1, "1" and b"1" are three UIDs; a numpy or torch
     integer is the int that it equals.
 
     The members are kept, so discarding one that is not there is an error. `SampleSet.digest_only` keeps none: it
     takes the same few bytes however many samples there are, and cannot tell.
 
     Raises:
-        UnsupportedUID: a UID of another type, or a collection that is a str, bytes or a mapping. The set is then as before.
+        UnsupportedUID: a UID of another type, or a collection that is a str, bytes or a mapping; the set is then as
+            it was before.
     """
 
     __slots__ = ("_count", "_members", "_total")
@@ -37,8 +38,8 @@ class SampleSet:
     def digest_only(cls, uids: Iterable[Any] = ()) -> Self:
         """Return a set that keeps only the count and the sum of hashes.
 
-        The price: it has no members to iterate or ask for, and discarding a stranger goes unnoticed and leaves a digest
-        that stands for nothing.
+        The price: it has no members to iterate or ask for, and discarding a stranger goes unnoticed and leaves a
+        digest that stands for nothing.
         """
         bare = cls()
         bare._members = None
@@ -68,8 +69,8 @@ class SampleSet:
         leaving = Counter(map(check_uid, uids))
         for uid, times in leaving.items():
             self._check_member(uid, times)
-        if self._members is not None:
-            self._members -= leaving
+        for uid, times in leaving.items():
+            self._forget(uid, times)
         self._count -= len(uids)
         self._total = (self._total - sum(hash_uid(uid) * times for uid, times in leaving.items())) % MODULUS
 
@@ -108,11 +109,18 @@ class SampleSet:
         self._total = (self._total + total) % MODULUS
 
     def _check_member(self, uid: UID, times: int) -> None:
-        there = self._count if self._members is None else self._members[uid]
+        there = self._count if self._members is None else self._members.get(uid, 0)
         if there < times:
             raise UnknownSample(
                 f"sample {uid!r:.80} was discarded {times} times and is there {there} times; add it first"
             )
+
+    def _forget(self, uid: UID, times: int) -> None:
+        if self._members is None:
+            return
+        self._members[uid] -= times
+        if not self._members[uid]:
+            del self._members[uid]
 
     def _kept(self) -> Counter[UID]:
         if self._members is None:

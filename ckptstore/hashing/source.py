@@ -20,8 +20,8 @@ _FUTURE_FLAGS = reduce(or_, (getattr(__future__, name).compiler_flag for name in
 def definition_of(function: FunctionType) -> Definition | None:
     """Return the definition that this function was compiled from, decorators included, or None.
 
-    The file is compiled anew and searched for the function's very code, so None is the answer where the file was edited
-    since, is of another program, or where code was generated.
+    The file is compiled anew and searched for the function's very code, so None is the answer where the file was
+    edited since, is of another program, or where code was generated.
     """
     code = function.__code__
     remembered = linecache.getlines(code.co_filename, function.__globals__)

@@ -1,7 +1,7 @@
 """What a piece of Python says, as plain data that is the same in every Python version.
 
-Every node is a dict of its kind and its fields that are not empty, so a field that a later Python adds, and leaves empty
-for old code, changes nothing. Left out is all that does not run: positions, comments, docstrings and other bare
+Every node is a dict of its kind and its fields that are not empty, so a field that a later Python adds, and leaves
+empty for old code, changes nothing. Left out is all that does not run: positions, comments, docstrings and other bare
 constants, `pass`, annotations, type parameters and aliases.
 """
 

@@ -29,9 +29,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 def clean_names(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
     """Return, for each name in the model's state dict, the name it has without wrappers.
 
-    A segment such as ``module.`` is left out only where it leads into a wrapper of this very model, so a submodule that
-    is called "module" keeps its name. Names of no module stay as they are. The order is that of `names`, and no two
-    state dict names become one, so the result can be inverted.
+    A segment such as ``module.`` is left out only where a wrapper of this very model holds what it wraps, so a
+    submodule that is called "module" keeps its name. Names of no module stay as they are. The order is that of
+    `names`, and no two state dict names become one, so the result can be inverted.
 
     Raises:
         UnsupportedModel: this is no torch module, or one that contains itself.

@@ -15,14 +15,14 @@ from ckptstore.testing.medium import Medium
 __all__ = ["AddressingTests"]
 
 _BAD_KEYS = [
-    "", "/", "/abs", "a//b", "a/", ".", "..", "../outside", "a/../../outside", "a/.", "a\\b", "..\\outside",
+    "", "/", "/b", "a//b", "a/", ".", "..", "../outside", "a/../../outside", "a/.", "a\\b", "..\\outside",
     "a\x00b", "line\nbreak", "tab\t", "del\x7f", "c1\x85", "a*", "a?", "a[b", "a]b", "\udc80", "\uffff",
     "x" * (MAX_SEGMENT_BYTES + 1), "é" * (MAX_SEGMENT_BYTES // 2) + "x", "/".join(["x" * 99] * 10),
     ".ckptstore-x", "a/.ckptstore-x/b",
 ]  # fmt: skip
 _GOOD_KEYS = [
-    "k", "x" * MAX_SEGMENT_BYTES, "é" * (MAX_SEGMENT_BYTES // 2) + "/k", "/".join(["x" * 99] * 9), "e\u0301 combining",
-    "日本語/キー", " leading and trailing ", "a+b", "100%", "a%2Fb", "a&b=c", "a=b/c=d", "a#b",
+    "k", "x" * MAX_SEGMENT_BYTES, "é" * (MAX_SEGMENT_BYTES // 2) + "/k", "/".join(["x" * 99] * 9),
+    "e\u0301 combining", "日本語/キー", " leading and trailing ", "a+b", "100%", "a%2Fb", "a&b=c", "a=b/c=d", "a#b",
     ".hidden", "...", "a..b", "~home/x", "a:b", "c:/d", "s3:/x", "a;b,c", "'quoted\"", "<xml>", "{x}", "$HOME",
     "~", "astral 😀/𐍈", "a|b", "-rf", "@x", "!x", ".ckptstore", "com1.txt", "a.tmp",
 ]  # fmt: skip
