@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import torch
 
@@ -26,7 +27,7 @@ from ckptstore.participants import find_model_if_any, find_optimizer
 from ckptstore.saving import CHECKPOINT_FORMAT, Stateful, Training
 from ckptstore.skeleton import materialise
 
-MapLocation = torch.device | str | None
+MapLocation: TypeAlias = torch.device | str | None
 
 _SHOWN_DIFFERENCES = 10
 _SHOWN_STEPS = 20
@@ -78,7 +79,11 @@ def _listing(steps: list[int]) -> str:
 
 
 def read_checkpoint(
-    experiment: Experiment, record: CheckpointRecord, *, map_location: MapLocation = None
+    experiment: Experiment,
+    record: CheckpointRecord,
+    *,
+    index: archive.Index | None = None,
+    map_location: MapLocation = None,
 ) -> dict[str, Any]:
     """Return a checkpoint's dict in fresh memory, every byte of it verified.
 
@@ -87,7 +92,7 @@ def read_checkpoint(
         NewerFormat: sound, but a newer version wrote it.
         KeyNotFound, ObjectChanged: deleted or replaced since it was listed.
     """
-    state = archive.load(experiment.store, record.info.key, info=record.info, map_location=map_location)
+    state = archive.load(experiment.store, record.info.key, info=record.info, index=index, map_location=map_location)
     return _checked(state, record, experiment)
 
 
@@ -105,16 +110,27 @@ def _checked(state: Any, record: CheckpointRecord, experiment: Experiment) -> di
 
 
 def first_sound(
-    experiment: Experiment, candidates: Iterable[CheckpointRecord], *, map_location: MapLocation = None
+    experiment: Experiment,
+    candidates: Iterable[CheckpointRecord],
+    *,
+    indexes: Mapping[str, archive.Index] = MappingProxyType({}),
+    map_location: MapLocation = None,
 ) -> tuple[CheckpointRecord, dict[str, Any]] | None:
     """Return the first candidate that is sound, with its contents; warn of each that is not; None when none is.
+
+    Args:
+        experiment: whose checkpoints they are.
+        candidates: in the order to try.
+        indexes: those that were read already, by key.
+        map_location: as in ``torch.load``.
 
     Raises:
         NewerFormat: a newer version wrote a candidate; going on to an older one would lose its training.
     """
     for record in candidates:
         try:
-            return record, read_checkpoint(experiment, record, map_location=map_location)
+            index = indexes.get(record.info.key)
+            return record, read_checkpoint(experiment, record, index=index, map_location=map_location)
         except NewerFormat:
             raise
         except (CorruptCheckpoint, KeyNotFound, ObjectChanged) as error:

@@ -529,9 +529,7 @@ class CheckpointManagerV2:
             return
         described = self._identity.model
         if described and described.digest != self._describe(model).digest:
-            warn(
-                "the experiment hash was made of another model; call update_experiment_hash(model=...) first"
-            )
+            warn("the experiment hash was made of another model; call update_experiment_hash(model=...) first")
         save_architecture_if_possible(experiment, model)
         self._seen_models.add(model)
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pickle import PickleBuffer
 from typing import TypeAlias
 
 from ckptstore.errors import InvalidKey
@@ -80,7 +79,7 @@ class ObjectInfo:
         key: its key.
         size_bytes: its length.
         modified: when it was written, by the store's clock, timezone-aware.
-        version: an opaque text that differs whenever the object was replaced.
+        version: an opaque text that differs whenever the object was replaced; put, stat and list give the same.
         checksums: lower-case hex digests that the store itself keeps, by algorithm name; often empty.
     """
 
@@ -136,7 +135,17 @@ def as_bytes_view(data: object) -> memoryview:
         raise TypeError(f"a {type(data).__name__} that is not contiguous has no bytes to view; make a copy first")
     if "O" in view.format:
         raise TypeError(f"a {type(data).__name__} of Python objects holds addresses, not data")
-    return PickleBuffer(view).raw()  # memoryview.cast refuses complex and big-endian elements
+    try:
+        return view.cast("B") if view.nbytes else memoryview(b"")
+    except ValueError:  # it knows neither complex nor big-endian nor structured elements
+        return _bytes_view_of_array(view)
+
+
+def _bytes_view_of_array(view: memoryview) -> memoryview:
+    # not PickleBuffer.raw: garbage collection of a memoryview over another one crashes the interpreter
+    import numpy as np
+
+    return np.asarray(view).reshape(-1).view(np.uint8).data
 
 
 def check_key(key: str) -> str:

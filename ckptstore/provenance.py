@@ -81,9 +81,7 @@ def parse_provenance(record: object, where: str) -> Provenance:
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
         raise CorruptCheckpoint(f"{where} is not a provenance record")
     if record["format"] > RECORD_FORMAT:
-        raise NewerFormat(
-            f"{where} has format {record['format']}, this is for {RECORD_FORMAT}; upgrade ckptstore"
-        )
+        raise NewerFormat(f"{where} has format {record['format']}, this is for {RECORD_FORMAT}; upgrade ckptstore")
     known = {name: value for name, value in record.items() if name in Provenance.__slots__}
     try:
         known["ignored_keys"] = tuple(known.get("ignored_keys", ()))

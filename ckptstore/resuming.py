@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,10 +28,12 @@ class ResumeOrder:
     Attributes:
         candidates: the newest run's checkpoints first, then the others by descending step.
         newest: how many of them a run saved after the highest step was saved: a run that had gone back.
+        indexes: of those that were looked into, by key.
     """
 
     candidates: tuple[CheckpointRecord, ...]
     newest: int
+    indexes: Mapping[str, archive.Index]
 
     def passed_over(self, chosen: CheckpointRecord) -> list[int]:
         """Return the steps beyond the chosen one, where they belong to an older run."""
@@ -48,27 +50,32 @@ def resume_order(experiment: Experiment) -> ResumeOrder:
     than that, only rule out what need not be read (a mirrored experiment has its times from the mirroring).
     """
     descending = experiment.checkpoints()[::-1]
-    newer = _saved_after_highest(experiment, descending)
+    indexes: dict[str, archive.Index] = {}
+    newer = _saved_after_highest(experiment, descending, indexes)
     others = [record for record in descending if record not in newer]
-    return ResumeOrder((*newer, *others), len(newer))
+    return ResumeOrder((*newer, *others), len(newer), indexes)
 
 
-def _saved_after_highest(experiment: Experiment, descending: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
+def _saved_after_highest(
+    experiment: Experiment, descending: Sequence[CheckpointRecord], indexes: dict[str, archive.Index]
+) -> list[CheckpointRecord]:
     for position, highest in enumerate(descending):
-        saved_at = _saved_at(experiment, highest)
+        saved_at = _saved_at(experiment, highest, indexes)
         if saved_at is None:
             continue
         since = min(saved_at, highest.modified)
         suspects = [record for record in descending[position + 1 :] if record.modified >= since]
-        later = [(when, record) for record in suspects if (when := _saved_at(experiment, record)) and when > saved_at]
+        times = [(_saved_at(experiment, record, indexes), record) for record in suspects]
+        later = [(when, record) for when, record in times if when and when > saved_at]
         return [record for _, record in sorted(later, key=lambda pair: pair[0], reverse=True)]
     return []
 
 
-def _saved_at(experiment: Experiment, record: CheckpointRecord) -> datetime | None:
+def _saved_at(experiment: Experiment, record: CheckpointRecord, indexes: dict[str, archive.Index]) -> datetime | None:
+    key = record.info.key
     try:
-        header = archive.read_index(experiment.store, record.info.key, info=record.info).state
-        saved_at = datetime.fromisoformat(header["timestamp"])
+        indexes[key] = archive.read_index(experiment.store, key, info=record.info)
+        saved_at = datetime.fromisoformat(indexes[key].state["timestamp"])
     except (CorruptCheckpoint, KeyNotFound, ObjectChanged, KeyError, TypeError, ValueError):
         return None  # whoever loads it says what is wrong with it
     return saved_at if saved_at.tzinfo else saved_at.replace(tzinfo=UTC)
@@ -85,7 +92,7 @@ def find_resumable(
 
     def choose() -> CheckpointRecord | None:
         order = resume_order(source)
-        found = first_sound(source, order.candidates, map_location=map_location)
+        found = first_sound(source, order.candidates, indexes=order.indexes, map_location=map_location)
         if found is None:
             return None
         held[found[0].step] = found[1]

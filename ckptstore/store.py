@@ -64,7 +64,8 @@ class Store(ABC):
 
     Every method raises, besides what it lists:
         InvalidKey: at once, for a key or prefix outside the grammar.
-        StoreNotFound: the bucket does not exist. A local root that does not exist is an empty store.
+        StoreNotFound: the bucket does not exist, or a local root is a file. A local root that does not exist is an
+            empty store.
         AccessDenied: credentials or rights are missing or wrong; found out in one attempt, never retried.
         StoreUnavailable: the store cannot be reached, or kept failing after retries.
 
@@ -127,7 +128,7 @@ class Store(ABC):
             version: from `ObjectInfo.version`, to read that version only; None pins the one found first.
 
         Raises:
-            KeyNotFound: no such object.
+            KeyNotFound: no such object, even if only empty ranges of it are asked.
             ObjectChanged: the object is not, or no longer, of that version.
         """
         return self._get_ranges(check_key(key), list(ranges), version)
@@ -150,7 +151,8 @@ class Store(ABC):
     def list_prefixes(self, prefix: str = "") -> Iterator[str]:
         """Yield the folders one level below a prefix, each as a prefix that ends with "/", in the order of `list`.
 
-        One request per page of folders, however much lies below them.
+        A folder is there as long as an object lies below it. One request per page of folders, however much lies
+        below them.
         """
         return self._list_prefixes(check_prefix(prefix))
 
@@ -165,11 +167,12 @@ class Store(ABC):
 
         Args:
             key: replaced if it exists.
-            data: a contiguous buffer, or an iterable of them.
+            data: a buffer, contiguous in C order, of any shape and element type; or an iterable of them.
             overwrite: False makes it an atomic create of up to 64 MiB, sent as one request: of several racing
                 writers exactly one returns. An iterable is gathered first.
 
         Raises:
+            TypeError: data is neither.
             KeyExists: with overwrite=False, when the key exists already.
             UnsupportedOperation: with overwrite=False, where `capabilities.atomic_create` is False.
             ValueError: with overwrite=False, for more than 64 MiB.
@@ -199,7 +202,8 @@ class Store(ABC):
             target_key: where it goes.
             target: another store; None is this one.
 
-        Bytes stay on the server where source and target allow it, and stream through this process otherwise.
+        Bytes stay on the server where source and target allow it, and stream through this process otherwise. A copy
+        onto itself leaves the object.
 
         Raises:
             KeyNotFound: no such source.

@@ -28,8 +28,7 @@ from ckptstore import CheckpointManagerV2
 
 SEED = 7
 BATCH_SIZE, DROPOUT = 64, 0.25
-FOLDS = 5
-MISLABELLED = 8  # two rows of four
+FOLDS, MISLABELLED = 5, 8
 
 say = partial(print, flush=True)  # a killed process takes unwritten lines with it
 

@@ -4,7 +4,7 @@
     python examples/train_digits.py --store s3://bucket/prefix       into a bucket
 
 The training itself is `digits.py`, which is what your own script would look like. Here it is run, killed,
-started again and changed, each time as a new process; all that connects those processes is the store.
+started again and changed, each time as a new process; only the store connects them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ class Story:
         self.data, self.cleaned, self.held_out = work / "train.h5", work / "cleaned.h5", work / "held_out.h5"
         self.schedule = ("--epochs", epochs, "--save-every", save_every)
         self.epochs, self.last_step, self.save_every = epochs, epochs * BATCHES, save_every
-        self.act = 0
-        self.hashes: list[str] = []
+        self.act, self.hashes = 0, list[str]()
 
     def title(self, text: str, *lines: str) -> None:
         """Begin an act."""
@@ -51,7 +50,7 @@ class Story:
 
     def digits(self, command: str, *options: object, killed: bool = False) -> None:
         """Run digits.py in a new process, and stop unless it ends as it should."""
-        arguments = [sys.executable, DIGITS, command, *map(str, options)]
+        arguments = [sys.executable, str(DIGITS), command, *map(str, options)]
         code = subprocess.run(arguments, check=False).returncode
         expected = -signal.SIGKILL if killed else 0
         if code != expected:
@@ -229,8 +228,7 @@ def main() -> None:
     parser.add_argument("--store", default="demo_experiments", help="an empty folder, or s3://bucket/prefix")
     parser.add_argument("--epochs", type=int, default=12, help="for each experiment")
     parser.add_argument("--save-every", type=int, default=40, metavar="STEPS")
-    args = parser.parse_args()
-    began = time.monotonic()
+    args, began = parser.parse_args(), time.monotonic()
     say(f"The life of an experiment, kept in {args.store}")
     if args.store.startswith("memory:"):
         raise SystemExit("memory:// ends with its process, and this story needs several; choose a folder or a bucket")

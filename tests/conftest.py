@@ -7,11 +7,15 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ckptstore.store import Store, open_store
 from tests.servers import HttpLog, S3Server, moto_server
+
+if TYPE_CHECKING:
+    from ckptstore_backends.s3 import S3Store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,9 +79,11 @@ def s3_url(s3_bucket: str) -> str:
 
 
 @pytest.fixture
-def s3_store(s3_url: str, s3_options: dict[str, object]) -> Iterator[Store]:
+def s3_store(s3_url: str, s3_options: dict[str, object]) -> Iterator[S3Store]:
     """A store in a fresh bucket."""
-    with open_store(s3_url, **s3_options) as store:
+    from ckptstore_backends.s3 import S3Store
+
+    with S3Store.from_url(s3_url, **s3_options) as store:
         yield store
 
 

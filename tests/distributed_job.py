@@ -92,8 +92,8 @@ SCENARIOS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
 
 def main(scenario: str, folder: str, rank: str) -> None:
     """Join the job and play one scenario."""
-    store = distributed.FileStore(str(Path(folder) / "rendezvous"), 2)
-    distributed.init_process_group("gloo", store=store, rank=int(rank), world_size=2)
+    rendezvous = (Path(folder) / "rendezvous").as_uri()
+    distributed.init_process_group("gloo", init_method=rendezvous, rank=int(rank), world_size=2)
     outcome = SCENARIOS[scenario](Path(folder), int(rank))
     distributed.barrier()
     distributed.destroy_process_group()

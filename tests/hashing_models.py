@@ -7,6 +7,7 @@ import itertools
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ _numbers = itertools.count()
 
 class TwoLayers(nn.Module):
     """A model with a helper method, a plain argument and a counter."""
+
+    offset: torch.Tensor
 
     def __init__(self, width: int = 4, scale: float = 2.0, calls: int = 0) -> None:
         super().__init__()
@@ -51,10 +54,10 @@ def model_from(folder: Path, text: str) -> nn.Module:
     """Return an instance of the class Net that a Python file with that text defines."""
     path = folder / f"net_{next(_numbers)}.py"
     path.write_text("import torch\nfrom torch import nn\n" + textwrap.dedent(text))
-    return import_file(path, path.stem).Net()  # type: ignore[attr-defined, no-any-return]
+    return import_file(path, path.stem).Net()  # type: ignore[no-any-return]
 
 
-def import_file(path: Path, name: str) -> object:
+def import_file(path: Path, name: str) -> Any:
     """Import a file under a name of its own."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

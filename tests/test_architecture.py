@@ -102,7 +102,7 @@ def test_a_large_tensor_outside_the_state_dict_is_refused_by_name(any_store):
 
 def test_a_model_that_cannot_be_pickled_is_still_saved_with_a_warning(any_store):
     model = Net()
-    model.lock = threading.Lock()
+    vars(model)["lock"] = threading.Lock()
     manager = CheckpointManagerV2(any_store)
     manager.update_experiment_hash(model)
     with pytest.warns(CkptStoreWarning, match="architecture not saved: Net cannot be pickled"):

@@ -210,6 +210,7 @@ LONG = b"\x8a\x09" + (2**64).to_bytes(9, "little")
         tensor(LONG + LONG + b"\x86", b"K\0K\0\x86"),
         tensor(LONG + b"\x85", b"K\0\x85"),
         tensor(b"K\1\x85", b"K\1K\1\x86"),
+        tensor(b"K\0\x85", b"K\1\x85", offset=LONG),
         tensor(b"N", b"N"),
         tensor(b"\x88\x85", b"K\1\x85"),
         tensor(b"K\5\x85", b"K\1\x85", count=b"K\6"),

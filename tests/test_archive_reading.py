@@ -102,17 +102,21 @@ def test_records_are_read_in_the_order_asked(store: Store) -> None:
         list(read_records(store, index, ["data/2"]))
 
 
-def test_a_small_index_takes_one_read_and_loading_one_more() -> None:
+@pytest.mark.parametrize(("elements", "reads"), [(10, 1), (100_000, 2)])
+def test_a_small_index_takes_one_read_and_loading_one_more_where_that_is_not_the_whole_file(
+    elements: int, reads: int
+) -> None:
     store = CountingStore("archive-counting")
-    info = store.put("a.pt", plan(state()).buffers())
+    saved = {"w": torch.arange(elements)}
+    info = store.put("a.pt", plan(saved).buffers())
     index = read_index(store, "a.pt", info=info)
     assert store.requests == ["get_ranges"]
-    load(store, "a.pt", index=index)
+    assert same(load(store, "a.pt", index=index), saved)
     assert store.requests == ["get_ranges"] * 2
-    load(store, "a.pt", info=info)
-    assert store.requests == ["get_ranges"] * 4
-    load(store, "a.pt")
-    assert store.requests[4:] == ["stat", "get_ranges", "get_ranges"]
+    assert same(load(store, "a.pt", info=info), saved)
+    assert store.requests == ["get_ranges"] * (2 + reads)
+    assert same(load(store, "a.pt"), saved)
+    assert store.requests[2 + reads :] == ["stat"] + ["get_ranges"] * reads
 
 
 def test_an_index_of_5000_tensors_takes_two_reads() -> None:

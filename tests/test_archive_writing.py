@@ -21,6 +21,7 @@ from ckptstore.archive.pickling import StorageTable, pickled
 from ckptstore.archive.tensors import DTYPES
 from ckptstore.errors import UnsavableState
 from ckptstore_backends.local import LocalStore
+from ckptstore_backends.memory import MemoryStore
 from tests.archives import forged, same, sharing, written
 
 
@@ -136,6 +137,14 @@ def test_a_storage_that_its_dtype_does_not_fill_is_kept_whole() -> None:
     storage = torch.arange(7, dtype=torch.uint8).untyped_storage()
     state = {"float": torch.empty(0).set_(storage, 0, (1,), (1,))}
     assert same(torch.load(io.BytesIO(written(state)), weights_only=True), state)
+
+
+def test_an_empty_view_beyond_its_memory_is_kept() -> None:
+    state = {"empty": torch.ones(2).as_strided((0, 3), (3, 1), 50)}
+    store = MemoryStore("archive-writing")
+    store.put("a.pt", written(state))
+    assert same(torch.load(io.BytesIO(written(state)), weights_only=True), state)
+    assert same(load(store, "a.pt"), state)
 
 
 def test_strides_expansions_and_transposes_are_kept() -> None:

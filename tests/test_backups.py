@@ -65,8 +65,8 @@ def test_a_crash_while_replacing_never_leaves_another_files_checksum(manager, da
     manager.save_data_backup(data)
     other = _write(tmp_path / "other.h5", np.ones(3))
     dying = CheckpointManagerV2(FaultyStore(manager.store, [Fail("put", Killed(), when="after")]))
+    dying.update_experiment_hash(config={"lr": 1})
     with pytest.raises(Killed):
-        dying.update_experiment_hash(config={"lr": 1})
         dying.save_data_backup(other)
     assert manager.get_checkpoint_info()["data_backups"] == [f"{manager.exp_hash}_data.h5"]
     assert keys.backup_digest_key(keys.backup_key(manager.exp_hash)) not in {i.key for i in manager.store.list()}
@@ -98,10 +98,14 @@ def test_a_truncated_file_is_refused(manager, data, tmp_path):
 
 
 def test_a_file_that_another_process_writes_is_refused_until_it_is_closed(manager, data):
-    program = "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print('open', flush=True); sys.stdin.read(); f.close()"
+    program = (
+        "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print('open', flush=True); sys.stdin.read(); f.close()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program, data], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdin is not None
         assert writer.stdout.readline() == "open\n"
         with pytest.raises(BackupBusy, match="open for writing"):
             manager.save_data_backup(data)

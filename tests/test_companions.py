@@ -52,7 +52,7 @@ def test_every_cut_of_a_text_is_found():
 
 
 def test_the_message_names_the_file():
-    with pytest.raises(CorruptCheckpoint, match="hp/x.yaml in memory:// does not match its own checksum"):
+    with pytest.raises(CorruptCheckpoint, match=r"hp/x.yaml in memory:// does not match its own checksum"):
         open_text(seal_text(TEXT).replace(b"0.1", b"0.2"), "hp/x.yaml in memory://")
 
 

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 PROGRAM = Path(__file__).with_name("distributed_job.py")
 
 
-def _run(tmp_path: Path, scenario: str) -> list[dict[str, object]]:
+def _run(tmp_path: Path, scenario: str) -> list[dict[str, Any]]:
     command = [sys.executable, str(PROGRAM), scenario, str(tmp_path)]
     ranks = [
         subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

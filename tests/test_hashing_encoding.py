@@ -4,13 +4,13 @@ import hashlib
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptstore.hashing import SCHEME_VERSION, combine
 from ckptstore.hashing.encoding import digest, encode
 
-GOLDEN = {
+GOLDEN: dict[str, tuple[object, bytes]] = {
     "none": (None, b"N"),
     "false": (False, b"F"),
     "true": (True, b"T"),
@@ -53,11 +53,13 @@ def test_a_digest_is_the_sha256_of_the_encoding():
     assert digest([1]) == hashlib.sha256(b"l1:i1:\x01").hexdigest()
 
 
+@settings(deadline=None)
 @given(plain, plain)
 def test_two_values_share_an_encoding_only_if_they_are_the_same(one, other):
     assert (encode(one) == encode(other)) == (typed(one) == typed(other))
 
 
+@settings(deadline=None)
 @given(plain)
 def test_an_encoding_depends_on_the_value_alone(value):
     assert encode(value) == encode(value if not isinstance(value, dict) else dict(reversed(value.items())))

@@ -32,24 +32,57 @@ def encoder(**options):
     "models",
     [
         [nn.Linear(2, 2), nn.Linear(2, 99), nn.Linear(2, 2, bias=False), nn.Linear(2, 2, dtype=torch.float64)],
-        [nn.LSTM(2, 3), nn.LSTM(2, 4), nn.LSTM(3, 3), nn.GRU(2, 3), nn.LSTM(2, 3, bidirectional=True)]
-        + [nn.LSTM(2, 3, 2), nn.LSTM(2, 3, 2, dropout=0.5), nn.LSTM(2, 3, batch_first=True), nn.RNN(2, 3)]
-        + [nn.RNN(2, 3, nonlinearity="relu"), nn.LSTM(2, 3, proj_size=2)],
-        [conv(), conv(padding=1), conv(bias=False), conv(dilation=2), conv(stride=2), conv(groups=2)]
-        + [conv(padding=1, padding_mode="circular"), nn.Conv1d(4, 5, 3), nn.Conv1d(4, 4, 5), nn.ConvTranspose1d(4, 4, 3)],
+        [
+            nn.LSTM(2, 3),
+            nn.LSTM(2, 4),
+            nn.LSTM(3, 3),
+            nn.GRU(2, 3),
+            nn.LSTM(2, 3, bidirectional=True),
+            nn.LSTM(2, 3, 2),
+            nn.LSTM(2, 3, 2, dropout=0.5),
+            nn.LSTM(2, 3, batch_first=True),
+            nn.RNN(2, 3),
+            nn.RNN(2, 3, nonlinearity="relu"),
+            nn.LSTM(2, 3, proj_size=2),
+        ],
+        [
+            conv(),
+            conv(padding=1),
+            conv(bias=False),
+            conv(dilation=2),
+            conv(stride=2),
+            conv(groups=2),
+            conv(padding=1, padding_mode="circular"),
+            nn.Conv1d(4, 5, 3),
+            nn.Conv1d(4, 4, 5),
+            nn.ConvTranspose1d(4, 4, 3),
+        ],
         [nn.Dropout(0.1), nn.Dropout(0.2), nn.Dropout(0.1, inplace=True), nn.Dropout1d(0.1)],
         [nn.MultiheadAttention(8, heads) for heads in (1, 2, 4)] + [nn.MultiheadAttention(8, 1, batch_first=True)],
         [encoder(), encoder(activation="gelu"), encoder(norm_first=True), encoder(batch_first=True)],
-        [nn.BatchNorm1d(3), nn.BatchNorm1d(3, eps=1e-3), nn.BatchNorm1d(3, affine=False), nn.BatchNorm1d(3, momentum=0.2)],
+        [
+            nn.BatchNorm1d(3),
+            nn.BatchNorm1d(3, eps=1e-3),
+            nn.BatchNorm1d(3, affine=False),
+            nn.BatchNorm1d(3, momentum=0.2),
+        ],
         [nn.ReLU(), nn.GELU(), nn.GELU("tanh"), nn.LeakyReLU(), nn.LeakyReLU(0.5), nn.Softmax(0), nn.Softmax(1)],
         [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), nn.CrossEntropyLoss(reduction="sum")],
-        [nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Sequential(nn.Tanh(), nn.ReLU()), nn.ModuleList([nn.ReLU(), nn.Tanh()])],
+        [
+            nn.Sequential(nn.ReLU(), nn.Tanh()),
+            nn.Sequential(nn.Tanh(), nn.ReLU()),
+            nn.ModuleList([nn.ReLU(), nn.Tanh()]),
+        ],
         [nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU()), nn.Sequential(nn.Sequential(nn.ReLU(), nn.ReLU()))],
-        [nn.ParameterList([torch.zeros(2)]), nn.ParameterList([torch.zeros(3)]), nn.ParameterDict({"a": torch.zeros(2)})],
+        [
+            nn.ParameterList([torch.zeros(2)]),
+            nn.ParameterList([torch.zeros(3)]),
+            nn.ParameterDict({"a": torch.zeros(2)}),
+        ],
         [TwoLayers(), TwoLayers(width=5), TwoLayers(scale=3.0)],
     ],
     ids=lambda models: type(models[0]).__name__,
-)  # fmt: skip
+)
 def test_models_that_differ_have_different_digests(models):
     assert len({digest_of(model) for model in models}) == len(models)
 
@@ -172,8 +205,16 @@ class Keeps(nn.Module):
     "values",
     [
         [1, 2, 1.0, True, "1", None, [1], {"a": 1}, Sizes(), Sizes(depth=3), torch.float16],
-        [functional.relu, functional.gelu, torch.tanh, nn.ReLU, functools.partial(functional.relu, inplace=True)]
-        + [functools.partial(nn.LayerNorm, eps=1e-6), functools.partial(nn.LayerNorm, eps=1e-5), [functional.relu]],
+        [
+            functional.relu,
+            functional.gelu,
+            torch.tanh,
+            nn.ReLU,
+            functools.partial(functional.relu, inplace=True),
+            functools.partial(nn.LayerNorm, eps=1e-06),
+            functools.partial(nn.LayerNorm, eps=1e-05),
+            [functional.relu],
+        ],
     ],
     ids=["data", "functions"],
 )

@@ -71,7 +71,7 @@ def test_distributed_data_parallel_is_looked_through(process_group):
 
 
 def test_a_subclass_of_a_wrapper_is_one():
-    class Parallel(DataParallel):
+    class Parallel(DataParallel[nn.Module]):
         pass
 
     model = nn.Linear(2, 2)
@@ -128,3 +128,12 @@ def test_a_sharded_model_is_refused(process_group):
     sharded = distribute_module(nn.Sequential(nn.Linear(2, 2)), init_device_mesh("cpu", (1,)))
     with pytest.raises(UnsupportedModel, match=r"'0\.weight' is a DTensor.*torch\.distributed\.checkpoint"):
         describe_model(sharded)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_model_in_fully_sharded_data_parallel_is_refused(process_group):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    sharded = FullyShardedDataParallel(nn.Linear(2, 2), device_id=torch.device("cpu"))
+    with pytest.raises(UnsupportedModel, match="module 'model' is sharded by FullyShardedDataParallel"):
+        describe_model(nn.ModuleDict({"model": sharded}))

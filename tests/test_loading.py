@@ -68,7 +68,7 @@ DAMAGES = {
 def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning_that_names_it(manager, saved, damage):
     manager.store.put(_key(manager), damage(bytes(manager.store.get(_key(manager)))))
     model = Net()
-    with pytest.warns(CkptStoreWarning, match="checkpoint skipped: .*_step_000020.pt"):
+    with pytest.warns(CkptStoreWarning, match=r"checkpoint skipped: .*_step_000020.pt"):
         checkpoint = manager.load_latest_checkpoint(model)
     assert checkpoint["step"] == 10
     assert same(dict(model.state_dict()), dict(checkpoint["model_state_dict"]))
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_asked_for_by_step_is_an_error_and_touches_nothing(
     manager.store.put(_key(manager), damage(bytes(manager.store.get(_key(manager)))))
     job = Job(5).train(1)
     before = _copied(job)
-    with pytest.raises(CorruptCheckpoint, match="_step_000020.pt"):
+    with pytest.raises(CorruptCheckpoint, match=r"_step_000020.pt"):
         manager.load_checkpoint(job.model, step=20, optimizer=job.optimizer)
     assert same(job.state(), before)
 
@@ -116,7 +116,7 @@ def test_a_hash_that_is_none_is_refused(manager):
 
 
 def test_a_step_that_is_not_there_lists_those_that_are(manager, saved):
-    with pytest.raises(CheckpointNotFound, match="no checkpoint of step 15: .*steps: 10, 20"):
+    with pytest.raises(CheckpointNotFound, match=r"no checkpoint of step 15: .*steps: 10, 20"):
         manager.load_checkpoint(step=15)
     assert manager.load_checkpoint(step=15, nearest=True)["step"] == 10
     assert manager.load_checkpoint(step=16, nearest=True)["step"] == 20
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_a_newer_format_is_not_passed_over_silently(manager, sav
     buffer = io.BytesIO()
     torch.save({**state, "format": 99}, buffer)
     manager.store.put(_key(manager), buffer.getvalue())
-    with pytest.raises(NewerFormat, match="format 99.*upgrade ckptstore"):
+    with pytest.raises(NewerFormat, match=r"format 99.*upgrade ckptstore"):
         manager.load_latest_checkpoint()
 
 
@@ -280,7 +280,7 @@ def test_yaml_tags_are_never_executed(manager, tmp_path):
 
 
 def test_a_config_that_is_not_there_or_damaged_says_so(manager):
-    with pytest.raises(CheckpointNotFound, match="_other.yaml"):
+    with pytest.raises(CheckpointNotFound, match=r"_other.yaml"):
         manager.load_config(config_name="other")
     key = keys.config_key(manager.exp_hash)
     manager.store.put(key, bytes(manager.store.get(key)).replace(b"0.1", b"0.2"))

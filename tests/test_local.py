@@ -209,7 +209,7 @@ def test_files_and_folders_follow_the_umask(store):
 
 
 def test_versions_differ_however_fast_an_object_is_replaced(store):
-    assert len({store.put("k", b"same").version for _ in range(200)}) == 200
+    assert len({store.put("k", b"same").version for _ in range(50)}) == 50
 
 
 def test_an_iterable_is_written_in_bounded_memory(store):
@@ -553,6 +553,7 @@ def test_foreign_files_are_neither_listed_nor_touched(store):
     (folder / "folder[1]").mkdir()
     (folder / "folder[1]" / "k").write_bytes(b"not ours")
     (folder / "dangling").symlink_to("nowhere")
+    (folder / "circle").symlink_to("circle")
     os.mkfifo(folder / "pipe")
     before = everything(folder)
     assert [info.key for info in store.list()] == ["a/k"]

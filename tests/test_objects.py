@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import gc
 import mmap
 import pickle
 from datetime import UTC, datetime
@@ -69,6 +70,14 @@ def test_a_view_is_no_copy():
     data[0] = 0x0101
     assert bytes(view[:2]) == b"\x01\x01"
     assert as_bytes_view(b"abc").readonly
+
+
+def test_views_in_reference_cycles_are_collected_without_harm():
+    for data in (b"abc", np.arange(3), np.array([1j]), memoryview(np.array([1j])), memoryview(b"abc")[1:]):
+        cycle = [[as_bytes_view(data)] for _ in range(100)]
+        cycle.append(cycle)
+        del cycle
+        gc.collect()
 
 
 @pytest.mark.parametrize(

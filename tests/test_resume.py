@@ -51,9 +51,9 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(any_store):
 def test_every_random_generator_goes_on_where_it_was(any_store):
     manager = _open(any_store)
     manager.save_model_checkpoint(Job().model, step=1)
-    drawn = (torch.rand(3).tolist(), random.random(), np.random.random())  # noqa: NPY002
+    drawn = (torch.rand(3).tolist(), random.random(), np.random.random())
     _open(any_store).resume(Net())
-    assert (torch.rand(3).tolist(), random.random(), np.random.random()) == drawn  # noqa: NPY002
+    assert (torch.rand(3).tolist(), random.random(), np.random.random()) == drawn
 
 
 def test_a_resume_says_in_one_line_what_it_did(any_store, said):
@@ -113,7 +113,7 @@ def test_a_torn_newest_checkpoint_is_skipped(any_store):
     key = keys.checkpoint_key(manager.exp_hash, 2)
     any_store.put(key, any_store.get(key)[:-100])
     resumed = Job(3)
-    with pytest.warns(CkptStoreWarning, match="checkpoint skipped: .*_step_000002.pt"):
+    with pytest.warns(CkptStoreWarning, match=r"checkpoint skipped: .*_step_000002.pt"):
         assert manager.resume(resumed.model, resumed.optimizer)["step"] == 1
     assert same(dict(resumed.model.state_dict()), older)
 
@@ -160,6 +160,6 @@ def test_a_checkpoint_that_does_not_fit_is_not_continued(any_store):
     old = _open(any_store, model=Net(width=9))
     old.save_model_checkpoint(Net(width=9), step=1)
     manager = _open(any_store)
-    with pytest.raises(IncompatibleCheckpoint, match="conv.weight: shape"):
+    with pytest.raises(IncompatibleCheckpoint, match=r"conv.weight: shape"):
         manager.resume(Net(), from_hash=old.exp_hash)
     assert manager.provenance()["parent"] is None

@@ -17,7 +17,7 @@ from ckptstore.errors import InvalidKey, KeyExists, StoreError, UnsupportedOpera
 from ckptstore.objects import RESERVED_SEGMENT_PREFIX
 from ckptstore_backends._local_errors import writing
 from ckptstore_backends._local_file import OpenFile
-from ckptstore_backends._local_tree import make_folders, prune, sync, sync_folder
+from ckptstore_backends._local_tree import make_folders, prune, status, sync, sync_folder
 
 # time in nanoseconds, then a random text; with a segment of 200 bytes that makes 245, and file systems take 255
 _NAME = re.compile(re.escape(RESERVED_SEGMENT_PREFIX) + r"(?P<started>[0-9a-f]{16})-[0-9a-f]{16}-(?P<name>.+)")
@@ -135,12 +135,16 @@ class Draft:
         try:
             os.link(self._path, self._target)
         except FileExistsError:
-            if not self._path.samefile(self._target):  # NFS may repeat a link whose answer it lost
+            if not self._is_published():  # NFS may repeat a link whose answer it lost
                 raise self._lost() from None
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
             self._rename_under_lock()
+
+    def _is_published(self) -> bool:
+        published = status(self._target)
+        return published is not None and os.path.samestat(published, os.fstat(self.descriptor))
 
     def _rename_under_lock(self) -> None:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

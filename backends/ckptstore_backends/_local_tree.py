@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,12 +21,11 @@ def walk(
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield every regular file below a folder with its prefix, ordered by the UTF-8 bytes of prefix and name.
 
-    Names that cannot be a segment of a key are passed over with all that lies below them, except that files with
-    such names in folders without are yielded: unfinished writes are among them. Links are followed, but not
-    in circles. One folder's names are in memory for each level.
+    Folders whose names no key can have are passed over; files with such names are not, as unfinished writes are
+    among them. Links are followed, but not in circles. One folder's names are in memory for each level.
     """
-    identity = _identity(folder)
-    if identity is None or identity in above:
+    found = status(Path(folder))
+    if found is None or (identity := (found.st_dev, found.st_ino)) in above:
         return
     for name, entry, is_folder in subfolders_and_files(folder):
         if not is_folder:
@@ -39,10 +39,19 @@ def subfolders_and_files(folder: Path | str) -> list[tuple[str, os.DirEntry[str]
     found = []
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
-            is_folder = entry.is_dir()
-            if is_folder or entry.is_file():
+            is_folder = _is_folder(entry)
+            if is_folder is not None:
                 found.append((entry.name, entry, is_folder))
     return sorted(found, key=lambda item: os.fsencode(item[0]) + (b"/" if item[2] else b""))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool | None:
+    try:
+        return True if entry.is_dir() else False if entry.is_file() else None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return None
+        raise
 
 
 def is_key(key: str) -> bool:
@@ -63,7 +72,7 @@ def make_folders(folder: Path) -> None:
     try:
         folder.mkdir()
     except FileExistsError:
-        if os.path.lexists(folder) and not folder.is_dir():
+        if is_no_folder(folder) or (folder.is_symlink() and status(folder) is None):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
         return
     except FileNotFoundError:
@@ -108,9 +117,15 @@ def sync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def _identity(folder: Path | str) -> tuple[int, int] | None:
+def is_no_folder(path: Path) -> bool:
+    """Tell whether something is there and is no folder; asked once, as others come and go."""
+    found = status(path)
+    return found is not None and not stat.S_ISDIR(found.st_mode)
+
+
+def status(path: Path) -> os.stat_result | None:
+    """Return the status of what is there, through links; None when there is nothing."""
     try:
-        found = Path(folder).stat()
+        return path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_dev, found.st_ino

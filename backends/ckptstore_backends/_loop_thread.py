@@ -22,6 +22,11 @@ class LoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in this very thread, where waiting for it would be for ever."""
+        return threading.current_thread() is self._thread
+
     def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         """Start a coroutine; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
+from ckptstore.errors import StoreUnavailable
 from ckptstore.objects import ByteRange
 from ckptstore_backends._loop_thread import result_of
 from ckptstore_backends._ranges import RangeLimits, Span, coalesce, covering, opening
@@ -90,9 +91,14 @@ class _Reading:
         self._uses[index] -= 1
         if not self._uses[index]:
             del self._chunks[index]
-        start = max(span.start, self._requests[index].start) - chunk.start
-        stop = min(span.stop, self._requests[index].stop) - chunk.start
-        return chunk.data[start:stop]
+        request = self._requests[index]
+        wanted = Span(max(span.start, request.start), min(span.stop, request.stop))
+        piece = chunk.data[wanted.start - chunk.start : wanted.stop - chunk.start]
+        if piece.nbytes != wanted.size_bytes:
+            raise StoreUnavailable(
+                f"the store sent other bytes than {request.start} to {request.stop}; try again, or ask its operator"
+            )
+        return piece
 
     def _ask(self, needed: int) -> None:
         """Have the needed request under way, and as many after it as the window allows."""

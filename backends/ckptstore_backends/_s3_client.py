@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -136,6 +137,9 @@ def _add_md5(request: Any, **_: Any) -> None:
 
 
 def _disconnect(connection: _Connection) -> None:
+    if connection.thread.is_current:  # a garbage collection may run in any thread, and find the store there
+        threading.Thread(target=_disconnect, args=(connection,), daemon=True).start()
+        return
     connection.thread.run(_close_session(connection.filesystem))
     connection.thread.stop()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Self
 
-from ckptstore.errors import StoreError, StoreUnavailable
+from ckptstore.errors import ObjectChanged, StoreError, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
 from ckptstore_backends._parts import MIB, Part, part_sizes, regroup
 from ckptstore_backends._s3_answers import extent_of, info_of_written, quoted, version_of
@@ -21,7 +21,7 @@ from ckptstore_backends._transfer import Chunk
 
 _READ_BYTES = MIB
 _READ_ATTEMPTS = 4
-_READ_PAUSE_S = 0.2
+_READ_PAUSE_S = 0.1
 _PARTS_IN_FLIGHT = 4
 
 
@@ -119,7 +119,11 @@ class S3Source:
 
     async def _ask(self, header: str) -> Mapping[str, Any]:
         params = {} if self.version is None else {"IfMatch": quoted(self.version)}
-        return await self.client.request("get_object", key=self.key, Range=header, **params)
+        answer = await self.client.request("get_object", key=self.key, Range=header, **params)
+        if self.version not in {None, version_of(answer)}:  # some servers ignore If-Match
+            answer["Body"].close()
+            raise ObjectChanged(f"{self.key!r} in {self.client.url} is no longer of version {self.version}")
+        return answer
 
     def _cut_short(self, got: int, wanted: int) -> StoreError:
         return StoreUnavailable(

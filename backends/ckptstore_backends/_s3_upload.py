@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -106,8 +106,7 @@ class MultipartUpload:
     def _abandon(self, error: BaseException) -> None:
         for future in self._running:
             future.cancel()
-        with suppress(CancelledError):
-            wait(self._running)
+        wait(self._running)
         try:
             self._abort()
         except StoreError as failure:

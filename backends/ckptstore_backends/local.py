@@ -16,7 +16,7 @@ from ckptstore.store import Store
 from ckptstore_backends._local_draft import Draft, draft_of
 from ckptstore_backends._local_errors import reading, writing
 from ckptstore_backends._local_file import OpenFile, object_info, regular
-from ckptstore_backends._local_tree import is_key, prune, subfolders_and_files, walk
+from ckptstore_backends._local_tree import is_key, is_no_folder, prune, status, subfolders_and_files, walk
 
 __all__ = ["LocalStore"]
 
@@ -90,10 +90,9 @@ class LocalStore(Store):
     def _list(self, prefix: str) -> Iterator[ObjectInfo]:
         with reading(f"list {prefix!r} in {self.url}"):
             for folder, entry in walk(self._folder(prefix), prefix):
-                key = folder + entry.name
-                if is_key(key):
-                    with suppress(FileNotFoundError):  # deleted meanwhile
-                        yield object_info(key, entry.stat())
+                found = status(Path(entry.path)) if is_key(folder + entry.name) else None
+                if found is not None:  # it may be deleted meanwhile
+                    yield object_info(folder + entry.name, found)
 
     def _list_prefixes(self, prefix: str) -> Iterator[str]:
         with reading(f"list {prefix!r} in {self.url}"):
@@ -141,7 +140,7 @@ class LocalStore(Store):
         prune(self._path(upload.key).parent, self._root)
 
     def _folder(self, prefix: str) -> Path:
-        if not self._root.is_dir() and self._root.exists():
+        if is_no_folder(self._root):
             raise StoreNotFound(f"{self._root} is not a folder; a local store needs one")
         return self._root / prefix
 

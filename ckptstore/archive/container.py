@@ -1,8 +1,7 @@
 """The zip container of an archive, both ways: every byte of it but the records' own follows from names, sizes, CRCs.
 
-Records are stored, not compressed, one after the other with nothing between; each begins at a multiple of 64
-bytes, because its local header is padded by an extra field. Local headers hold CRC and sizes, so there are no
-data descriptors. Zip64 fields appear only where a number does not fit. The comment ends the file::
+Records are stored one after the other with nothing between; each begins at a multiple of 64 bytes, because an
+extra field pads its local header. That holds CRC and sizes: no data descriptors. Zip64 only where needed::
 
     local header | record | local header | record | ... | central directory | end records | ckptstore1 <sha256>
 

@@ -89,8 +89,8 @@ def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Ind
         CorruptCheckpoint: the index is not what was written.
     """
     info = store.stat(key) if info is None else info
-    tail = read_tail(store, info)
     with naming(store, key):
+        tail = read_tail(store, info)
         if not is_marked(tail):
             raise UnsupportedFormat("it has no index of ckptstore at its end: truncated, or written by another tool")
         found = contents_of(store, info, tail)
@@ -105,11 +105,12 @@ def read_tail(store: Store, info: ObjectInfo) -> bytes:
 
 @contextmanager
 def naming(store: Store, key: str) -> Iterator[None]:
-    """Name the key and the store in the message of a CorruptCheckpoint."""
+    """Name the key and the store in the message of a CorruptCheckpoint, once where such blocks are nested."""
+    start = f"checkpoint {key!r} in {redact(store.url)} cannot be read: "
     try:
         yield
     except CorruptCheckpoint as error:
-        raise type(error)(f"checkpoint {key!r} in {redact(store.url)} cannot be read: {error}") from None
+        raise type(error)(start + str(error).removeprefix(start)) from None
 
 
 def contents_of(store: Store, info: ObjectInfo, tail: bytes) -> Contents:

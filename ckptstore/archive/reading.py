@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from ckptstore.archive.container import FIXED_RECORDS, METADATA, is_marked
+from ckptstore.archive.container import FIXED_RECORDS, METADATA, Record, is_marked
 from ckptstore.archive.foreign import load_foreign
 from ckptstore.archive.index import Contents, Index, check_record, contents_of, naming, read_tail
 from ckptstore.archive.tensors import storage_of
@@ -49,6 +49,8 @@ def load(
 ) -> Any:
     """Read a whole state into fresh memory, verified; what shared memory shares it again.
 
+    One read of the last 256 KiB, and where that is not all of it, one of the records.
+
     A file of ckptstore is a dict, and equals what was saved bit for bit. A file that torch.save wrote, in any of its
     formats, is whatever was saved; its records are verified by the CRC32 that a zip holds, the older formats have
     none. Nothing from a file is ever executed.
@@ -67,26 +69,38 @@ def load(
         CorruptCheckpoint: truncated, changed, or never a checkpoint.
     """
     if index is not None:
-        return _load(store, index, map_location)
+        return _load(store, index, None, map_location)
     info = store.stat(key) if info is None else info
-    tail = read_tail(store, info)
     with naming(store, key):
+        tail = read_tail(store, info)
         if not is_marked(tail):
             return load_foreign(store, info, map_location)
         contents = contents_of(store, info, tail)
-    return _load(store, contents, map_location)
+    return _load(store, contents, tail if len(tail) == info.size_bytes else None, map_location)
 
 
-def _load(store: Store, contents: Contents, map_location: MapLocation) -> Any:
-    names = [record.name for record in contents.records if record.name not in {*FIXED_RECORDS, METADATA}]
-    storages = {name: _placed(storage_of(data), map_location) for name, data in read_records(store, contents, names)}
+def _load(store: Store, contents: Contents, whole: bytes | None, map_location: MapLocation) -> Any:
+    wanted = [record for record in contents.records if record.name not in {*FIXED_RECORDS, METADATA}]
+    if whole is None:
+        records = read_records(store, contents, [record.name for record in wanted])
+    else:
+        records = _cut_out(wanted, memoryview(whole))
     with naming(store, contents.key):
+        storages = {name: _placed(storage_of(data), map_location) for name, data in records}
         return contents.state_of(lambda ref: ref.view(storages[ref.record]))
+
+
+def _cut_out(records: Iterable[Record], whole: memoryview) -> Iterator[tuple[str, memoryview]]:
+    for record in records:
+        data = whole[record.offset :][: record.size_bytes]
+        check_record(record, data)
+        yield record.name, data
 
 
 def _placed(storage: torch.UntypedStorage, map_location: MapLocation) -> torch.UntypedStorage:
     if callable(map_location):
-        return map_location(storage, "cpu") or storage
+        placed = map_location(storage, "cpu")
+        return storage if placed is None else placed
     device = map_location.get("cpu", "cpu") if isinstance(map_location, Mapping) else map_location or "cpu"
     if torch.device(device).type == "cpu":
         return storage

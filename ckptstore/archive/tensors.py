@@ -39,7 +39,7 @@ DTYPES = frozenset(STORAGE_CLASSES) | {
 }
 """Every dtype that an archive holds."""
 
-_MAX_ELEMENTS = 2**63 - 1
+_MAX_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class TensorRef:
             CorruptCheckpoint: otherwise. Torch would enlarge the storage and show memory that nobody wrote.
         """
         numbers = (*self.shape, *self.stride, self.storage_offset)
-        if len(self.shape) != len(self.stride) or not all(type(n) is int and n >= 0 for n in numbers):
+        if len(self.shape) != len(self.stride) or not all(type(n) is int and 0 <= n <= _MAX_NUMBER for n in numbers):
             raise CorruptCheckpoint(f"a tensor in {self.record} has an impossible shape or stride")
         steps = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
-        last = self.storage_offset + (steps + 1 if self.numel else 0)
-        if last * self.dtype.itemsize > size_bytes or self.numel > _MAX_ELEMENTS:
+        last = self.storage_offset + steps + 1 if self.numel else 0
+        if last * self.dtype.itemsize > size_bytes or self.numel > _MAX_NUMBER:
             raise CorruptCheckpoint(
                 f"a tensor of shape {self.shape} reaches past the {size_bytes} bytes of {self.record}"
             )

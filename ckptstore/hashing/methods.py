@@ -18,7 +18,16 @@ from ckptstore.hashing.syntax import plain_syntax
 SELF = "self"
 SUPER = "super()"
 
-_CODE: tuple[type, ...] = (FunctionType, MethodType, staticmethod, classmethod, property, cached_property, partial, partialmethod)
+_CODE: tuple[type, ...] = (
+    FunctionType,
+    MethodType,
+    staticmethod,
+    classmethod,
+    property,
+    cached_property,
+    partial,
+    partialmethod,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +72,7 @@ def function_behind(value: object, name: str) -> FunctionType | None:
 
 def is_method(value: object) -> bool:
     """Say whether a class attribute is code, and not data."""
-    kinds = (
-        FunctionType | MethodType | staticmethod | classmethod | property | cached_property | partial | partialmethod
-    )
-    return isinstance(value, kinds) or hasattr(value, "__wrapped__")
+    return isinstance(value, _CODE) or hasattr(value, "__wrapped__")
 
 
 def _unbound(value: Any) -> Any:
@@ -93,8 +99,7 @@ def _enclosed(function: FunctionType) -> Iterator[FunctionType]:
 
 
 def _describe(definition: Definition) -> Method | None:
-    arguments = [*definition.args.posonlyargs, *definition.args.args]
-    first = arguments[0].arg if arguments else ""
+    first = _own_name(definition)
     reached: set[tuple[str, str]] = set()
     stored: set[tuple[str, str]] = set()
     for node in ast.walk(definition):
@@ -105,6 +110,13 @@ def _describe(definition: Definition) -> Method | None:
     except RecursionError:
         return None
     return Method(said, frozenset(reached), frozenset(stored))
+
+
+def _own_name(definition: Definition) -> str:
+    decorators = [] if isinstance(definition, ast.Lambda) else definition.decorator_list
+    is_static = any(isinstance(one, ast.Name) and one.id == "staticmethod" for one in decorators)
+    arguments = [*definition.args.posonlyargs, *definition.args.args]
+    return arguments[0].arg if arguments and not is_static else ""
 
 
 def _where(node: ast.expr, first: str) -> str | None:

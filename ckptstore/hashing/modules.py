@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_SHARDED = "describe the model before it is sharded, and save it with torch.distributed.checkpoint"
 _SHOWS_VALUES = re.compile(r"tensor\(|Parameter containing")
 
 
@@ -49,6 +50,7 @@ class ModuleDescriber:
         Raises:
             UnsupportedModel: a parameter has no shape yet, or is one shard of several.
         """
+        _check_whole_module(module, path)
         kind = self._kind_of(type(module))
         behaviour = self._behaviour_of(module, kind)
         names = kind.arguments - behaviour.stored
@@ -113,6 +115,12 @@ def _extra_repr(module: nn.Module, path: str) -> str:
         raise UnsupportedModel(f"extra_repr() of module {path!r} failed: {type(error).__name__}: {error}") from error
 
 
+def _check_whole_module(module: nn.Module, path: str) -> None:
+    sharding = sys.modules.get("torch.distributed.fsdp")
+    if sharding and isinstance(module, sharding.FullyShardedDataParallel):
+        raise UnsupportedModel(f"module {path!r} is sharded by FullyShardedDataParallel; {_SHARDED}")
+
+
 def _check_whole(tensor: torch.Tensor, path: str) -> None:
     from torch.nn.parameter import is_lazy
 
@@ -122,7 +130,4 @@ def _check_whole(tensor: torch.Tensor, path: str) -> None:
         )
     sharded = sys.modules.get("torch.distributed.tensor")
     if sharded and isinstance(tensor, sharded.DTensor):
-        raise UnsupportedModel(
-            f"{path!r} is a DTensor, one shard of several; describe the model before it is sharded, "
-            "and save it with torch.distributed.checkpoint"
-        )
+        raise UnsupportedModel(f"{path!r} is a DTensor, one shard of several; {_SHARDED}")

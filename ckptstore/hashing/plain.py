@@ -111,7 +111,7 @@ class Reduction:
         value = name.value if isinstance(name, Enum) else name
         key: Any = self._reduce_leaf(value, path) if value is None or isinstance(value, str | Real) else UNREDUCED
         if key is UNREDUCED:
-            raise _refused(path, f"has a key of type {_type_name(name)}; keys are str, numbers, bool, None or an Enum")
+            raise _refused(path, f"has a key of type {_type_name(name)}; keys are str, number, bool, None or Enum")
         if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
             raise _refused(path, f"has an int key of more than {MAX_KEY_BITS} bits; give a str")
         return key  # type: ignore[no-any-return]  # reduce_scalar's answers to these types

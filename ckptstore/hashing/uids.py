@@ -38,7 +38,7 @@ def batches(uids: Iterable[Any]) -> Iterator[Batch]:
     if isinstance(uids, str | bytes | bytearray | Mapping) or not hasattr(uids, "__iter__"):
         raise UnsupportedUID(f"sample UIDs were given as one {type(uids).__name__}; give an iterable, such as a list")
     if (torch := sys.modules.get("torch")) and isinstance(uids, torch.Tensor):
-        uids = uids.detach().cpu().numpy()
+        uids = _array_of(uids)
     if (numpy := sys.modules.get("numpy")) and isinstance(uids, numpy.ndarray):
         return _array_batches(uids)
     return _list_batches(uids)
@@ -88,6 +88,12 @@ def _list_batches(uids: Iterable[Any]) -> Iterator[list[UID]]:
     rest = iter(uids)
     while batch := list(islice(rest, _BATCH)):
         yield batch if set(map(type, batch)) <= {str, bytes, int} else list(map(check_uid, batch))
+
+
+def _array_of(tensor: Any) -> Any:
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta:
+        raise UnsupportedUID(f"sample UIDs were given as a tensor of {tensor.dtype} on {tensor.device}; {_ADVICE}")
+    return tensor.cpu().numpy()
 
 
 def _array_batches(array: Any) -> Iterator[Batch]:

@@ -1,0 +1,140 @@
+"""Uploads to S3 that fail, and creates whose answer is lost: what they leave."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ckptstore.errors import (
+    AccessDenied,
+    KeyExists,
+    StoreError,
+    StoreUnavailable,
+)
+from ckptstore_backends._s3_transfer import S3fsTransfer, UploadLimits
+from ckptstore_backends.s3 import S3Store
+from tests.servers import Fault, HttpLog, S3Server
+
+_MIB = 1024 * 1024
+_ONE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
+
+
+@pytest.fixture
+def impatient(s3_url: str, s3_options: dict[str, Any]) -> Iterator[S3Store]:
+    """The same store, which tries once."""
+    with S3Store.from_url(s3_url, **s3_options, config_kwargs=_ONE_ATTEMPT) as opened:
+        yield opened
+
+
+def _use_parts_of(store: S3Store, part_bytes: int) -> None:
+    assert isinstance(store._transfer, S3fsTransfer)
+    store._transfer.limits = UploadLimits(part_bytes=part_bytes)
+
+
+def test_a_stream_goes_up_in_parallel_parts(s3_store: S3Store, http_log: HttpLog) -> None:
+    _use_parts_of(s3_store, 6 * _MIB)
+    parts = [random.Random(i).randbytes(6 * _MIB) for i in range(3)]
+    s3_store.put("k", iter(parts))
+    assert http_log.count() == {"POST": 2, "PUT": 3}
+    assert bytes(s3_store.get("k")) == b"".join(parts)
+
+
+def test_the_producer_is_pulled_while_earlier_parts_are_on_their_way(s3_store: S3Store, http_log: HttpLog) -> None:
+    _use_parts_of(s3_store, 5 * _MIB)
+    sent_when_asked = []
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(8):
+            sent_when_asked.append(len(http_log.requests))
+            yield bytes(5 * _MIB)
+
+    s3_store.put("k", chunks())
+    assert sent_when_asked[0] == 0
+    assert sent_when_asked[-1] > 2
+
+
+def test_a_part_that_fails_leaves_nothing(s3_store: S3Store, faulty_s3: S3Server) -> None:
+    s3_store.put("k", b"old")
+    _use_parts_of(s3_store, 5 * _MIB)
+    faulty_s3.set_faults(Fault("PUT .*partNumber=2", "refuse", status=400, code="InvalidRequest"))
+    with pytest.raises(StoreError, match="InvalidRequest"):
+        s3_store.put("k", iter([bytes(5 * _MIB)] * 4))
+    assert bytes(s3_store.get("k")) == b"old"
+    assert list(s3_store.list_uploads()) == []
+
+
+def test_a_failing_part_stops_the_producer(s3_store: S3Store, faulty_s3: S3Server) -> None:
+    _use_parts_of(s3_store, 5 * _MIB)
+    faulty_s3.set_faults(Fault("PUT .*partNumber", "refuse", times=-1, status=403, code="AccessDenied"))
+    pulled = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal pulled
+        for pulled in range(100):  # noqa: B007  # counted outside
+            yield bytes(5 * _MIB)
+
+    with pytest.raises(AccessDenied):
+        s3_store.put("k", chunks())
+    assert pulled < 10
+
+
+def test_an_upload_that_cannot_be_aborted_is_mentioned_beside_the_error(
+    impatient: S3Store, faulty_s3: S3Server
+) -> None:
+    faulty_s3.set_faults(Fault("DELETE .*uploadId", "refuse", times=-1, status=503, code="SlowDown"))
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(20 * _MIB)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        impatient.put("k", chunks())
+    assert "unfinished upload of 'k' may remain" in raised.value.__notes__[0]
+    faulty_s3.set_faults()
+    (left,) = impatient.list_uploads()
+    assert left.key == "k"
+    impatient.abort_upload(left)
+    impatient.abort_upload(left)
+    assert list(impatient.list_uploads()) == []
+
+
+def test_a_completion_whose_answer_was_lost_is_recognised(s3_store: S3Store, faulty_s3: S3Server) -> None:
+    faulty_s3.set_faults(Fault("POST .*uploadId", "lose"))
+    info = s3_store.put("k", bytes(20 * _MIB))
+    assert (info.size_bytes, info.version) == (20 * _MIB, s3_store.stat("k").version)
+
+
+def test_uploads_of_other_prefixes_are_not_listed(
+    s3_store: S3Store, s3_bucket: str, s3_options: dict[str, Any]
+) -> None:
+    with S3Store(s3_bucket, **s3_options) as whole:
+        for key in ("some/prefix/a/k", "some/prefix/k", "elsewhere"):
+            whole._client.call("create_multipart_upload", key=key)
+        assert [upload.key for upload in s3_store.list_uploads()] == ["a/k", "k"]
+        assert [upload.key for upload in s3_store.list_uploads("a/")] == ["a/k"]
+        assert all(upload.started.tzinfo for upload in s3_store.list_uploads())
+
+
+def test_a_create_whose_answer_was_lost_knows_its_own_object(
+    s3_store: S3Store, faulty_s3: S3Server, http_log: HttpLog
+) -> None:
+    faulty_s3.set_faults(Fault("PUT .*/k", "lose"))
+    info = s3_store.put("k", b"mine", overwrite=False)
+    assert info.version == s3_store.stat("k").version
+    assert http_log.count()["PUT"] == 2
+    with pytest.raises(KeyExists, match="'k'"):
+        s3_store.put("k", b"mine", overwrite=False)
+
+
+def test_a_create_that_conflicts_with_another_is_tried_again(s3_store: S3Store, faulty_s3: S3Server) -> None:
+    conflict = Fault("PUT .*/k", "refuse", times=3, status=409, code="ConditionalRequestConflict")
+    faulty_s3.set_faults(conflict)
+    s3_store.put("k", b"mine", overwrite=False)
+    assert bytes(s3_store.get("k")) == b"mine"
+    faulty_s3.set_faults(replace(conflict, times=-1))
+    with pytest.raises(StoreUnavailable, match="ConditionalRequestConflict"):
+        s3_store.put("k", b"mine", overwrite=False)
