@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from ckptstore.bodies import body_of, gathered
 from ckptstore.errors import UnsupportedOperation
 from ckptstore.objects import (
     MAX_CREATE_BYTES,
@@ -179,12 +180,12 @@ class Store(ABC):
             StoreFull: no space is left; what was there before is intact.
         """
         check_key(key)
-        body = _body(data)
+        body = body_of(data)
         if overwrite:
             return self._put(key, body)
         if not self.capabilities.atomic_create:
             raise UnsupportedOperation(f"{redact(self.url)} cannot create {key!r} atomically; see its capabilities")
-        return self._create(key, _gathered(body))
+        return self._create(key, gathered(body))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; an absent one is no error. One request per thousand on a bucket.
@@ -277,40 +278,3 @@ class Store(ABC):
 
     def _abort_upload(self, upload: Upload) -> None:
         """Do nothing: a store without unfinished writes has none to abort."""
-
-
-def _body(data: Buffer | Iterable[Buffer]) -> memoryview | Iterator[memoryview]:
-    if isinstance(data, str):
-        raise TypeError("a store keeps bytes; encode the str first")
-    if _is_buffer(data):
-        return as_bytes_view(data)
-    if not isinstance(data, Iterable):
-        raise TypeError(f"a store keeps a buffer or an iterable of buffers, not {type(data).__name__}")
-    return map(as_bytes_view, data)
-
-
-def _is_buffer(data: object) -> bool:
-    try:
-        memoryview(data)  # type: ignore[arg-type]  # the TypeError is the answer
-    except TypeError:
-        return False
-    return True
-
-
-def _gathered(body: memoryview | Iterator[memoryview]) -> memoryview:
-    if isinstance(body, memoryview):
-        _check_create_size(body.nbytes)
-        return body
-    gathered = bytearray()
-    for part in body:
-        _check_create_size(len(gathered) + part.nbytes)
-        gathered += part
-    return memoryview(gathered)
-
-
-def _check_create_size(size_bytes: int) -> None:
-    if size_bytes > MAX_CREATE_BYTES:
-        limit = MAX_CREATE_BYTES // 1024**2
-        raise ValueError(
-            f"an atomic create takes at most {limit} MiB, not {size_bytes} bytes; put with overwrite=True"
-        )

@@ -73,8 +73,8 @@ def test_a_view_is_no_copy():
 
 
 def test_views_in_reference_cycles_are_collected_without_harm():
-    for data in (b"abc", np.arange(3), np.array([1j]), memoryview(np.array([1j])), memoryview(b"abc")[1:]):
-        cycle = [[as_bytes_view(data)] for _ in range(100)]
+    for data in (b"abc", np.arange(3), np.array([1j]), np.array([1j]).data, memoryview(b"abc")[1:]):
+        cycle: list[object] = [[as_bytes_view(data)] for _ in range(100)]
         cycle.append(cycle)
         del cycle
         gc.collect()
