@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from ckptstore import keys
+from ckptstore import archive, keys
 from ckptstore.architecture import load_architecture, save_architecture, save_architecture_if_possible
 from ckptstore.backups import BackupSource, save_backup
 from ckptstore.distributed import is_writer, on_writer
@@ -27,7 +27,7 @@ from ckptstore.participants import find_model, find_optimizer
 from ckptstore.provenance import Provenance
 from ckptstore.resuming import find_resumable, nothing_to_resume
 from ckptstore.rng import restore_rng
-from ckptstore.saving import Origin, Stateful, Training, checkpoint_state, plan_checkpoint
+from ckptstore.saving import Origin, Stateful, Training, checkpoint_state
 from ckptstore.store import Store, StorePath, open_store, redact
 
 _SHOWN_HASHES = 20
@@ -250,7 +250,7 @@ class CheckpointManagerV2:
         state = checkpoint_state(
             training, step=step, metadata=metadata, origin=self._origin(experiment), save_rng=self._save_rng
         )
-        planned = plan_checkpoint(state)
+        planned = archive.plan(state)
         self._before_first_save(experiment, module)
         self._store.put(key, planned.buffers())
         return self._store.path(key)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 
-from ckptstore import archive
 from ckptstore.errors import UnsavableState, UnsupportedModel
 from ckptstore.hashing import clean_names, unwrap
 from ckptstore.rng import capture_rng
@@ -128,12 +127,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def plan_checkpoint(state: Mapping[str, Any]) -> archive.Archive:
-    """Lay out a checkpoint file; nothing has moved yet.
-
-    Raises:
-        UnsavableState: naming the path of what weights_only loading would refuse.
-    """
-    return archive.plan(archive.savable(state, path="checkpoint"))
