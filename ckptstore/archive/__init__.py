@@ -6,7 +6,7 @@ from ckptstore.archive.container import Record
 from ckptstore.archive.index import Index, read_index
 from ckptstore.archive.plain import savable
 from ckptstore.archive.reading import MapLocation, load, read_records
-from ckptstore.archive.tensors import TensorRef
+from ckptstore.archive.tensors import TensorRef, storage_of
 from ckptstore.archive.writing import Archive, plan
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "read_index",
     "read_records",
     "savable",
+    "storage_of",
 ]

@@ -1,0 +1,105 @@
+"""A checkpoint in its store, opened but not loaded: what it holds is known, tensors are read when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ckptstore import archive
+from ckptstore.errors import CorruptCheckpoint
+from ckptstore.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What is known of a tensor without reading it.
+
+    Attributes:
+        shape: its sizes.
+        dtype: of its elements.
+        size_bytes: of the record that holds it; tensors that share memory share one.
+        crc32: of that record. Different ones mean different bytes; equal ones only very probably the same.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    size_bytes: int
+    crc32: int
+
+
+class CheckpointView(Mapping[str, torch.Tensor]):
+    """The model's tensors of one checkpoint by name, each read and verified when asked for.
+
+    Opening costs one read of 256 KiB (two where the index is longer). All reads are of the version that was opened:
+    a checkpoint replaced meanwhile is an `ObjectChanged`. Nothing is kept; a tensor asked for twice is read twice.
+    """
+
+    def __init__(self, store: Store, index: archive.Index) -> None:
+        model = index.state.get("model_state_dict")
+        if not isinstance(model, Mapping):
+            raise CorruptCheckpoint(f"{index.key} holds no model_state_dict; it is not a checkpoint of ckptstore")
+        self._store = store
+        self._index = index
+        self._refs = {name: ref for name, ref in model.items() if isinstance(ref, archive.TensorRef)}
+        self._records = {record.name: record for record in index.records}
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._refs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._refs
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.read([name])[name]
+
+    def __repr__(self) -> str:
+        return f"CheckpointView({self._index.key!r}, {len(self)} tensors, {self._index.size_bytes} bytes)"
+
+    @property
+    def digest(self) -> str:
+        """The hex digest that identifies the content of the whole file."""
+        return self._index.digest
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Everything in the checkpoint besides the model: step, metadata, config, optimizer state, ...
+
+        A tensor in it is an `archive.TensorRef`; no request is made.
+        """
+        return {name: value for name, value in self._index.state.items() if name != "model_state_dict"}
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what is known of a tensor; no request is made.
+
+        Raises:
+            KeyError: the model has no such tensor.
+        """
+        ref = self._refs[name]
+        record = self._records[ref.record]
+        return TensorInfo(ref.shape, ref.dtype, record.size_bytes, record.crc32)
+
+    def read(self, names: Iterable[str] | None = None, *, prefix: str = "") -> dict[str, torch.Tensor]:
+        """Return some tensors, all by default; near ones share a request, each record is verified.
+
+        Args:
+            names: which; None is every one.
+            prefix: only those whose name begins with it, such as ``"backbone."``.
+
+        Raises:
+            KeyError: the model has no such tensor; nothing was read.
+            CorruptCheckpoint: a tensor's bytes are not what was written.
+            ObjectChanged: the checkpoint was replaced since it was opened.
+        """
+        wanted = [name for name in (self._refs if names is None else names) if name.startswith(prefix)]
+        refs = {name: self._refs[name] for name in wanted}
+        records = list(dict.fromkeys(ref.record for ref in refs.values()))
+        storages = {
+            name: archive.storage_of(data) for name, data in archive.read_records(self._store, self._index, records)
+        }
+        return {name: ref.view(storages[ref.record]) for name, ref in refs.items()}
