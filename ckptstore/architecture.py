@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from ckptstore import keys
@@ -12,26 +14,43 @@ from ckptstore.notices import warn
 from ckptstore.skeleton import architecture_text, dump_skeleton, load_skeleton
 
 
-def save_architecture(experiment: Experiment, model: torch.nn.Module) -> None:
-    """Save the printed form, then the skeleton, where the experiment has no skeleton yet.
+@dataclass(frozen=True, slots=True)
+class PreparedArchitecture:
+    """An architecture's files, as the model was at one moment.
+
+    Attributes:
+        skeleton: the .pkl.
+        text: the .txt.
+    """
+
+    skeleton: bytes
+    text: bytes
+
+
+def prepare_architecture(model: torch.nn.Module) -> PreparedArchitecture:
+    """Return a model's architecture files; nothing is written.
 
     Raises:
         UnsupportedModel: the model cannot be pickled, or keeps a large tensor outside its state dict.
     """
-    key = keys.architecture_key(experiment.exp_hash)
-    if _exists(experiment, key):
-        return
-    skeleton = dump_skeleton(model)
-    experiment.store.put(keys.architecture_text_key(experiment.exp_hash), seal_text(architecture_text(model)))
-    experiment.store.put(key, skeleton)
+    return PreparedArchitecture(dump_skeleton(model), seal_text(architecture_text(model)))
 
 
-def save_architecture_if_possible(experiment: Experiment, model: torch.nn.Module) -> None:
-    """Save the architecture, or warn where the model does not allow it: its weights are worth more."""
+def prepare_architecture_if_possible(model: torch.nn.Module) -> PreparedArchitecture | None:
+    """Return a model's architecture files, or warn where it does not allow it: its weights are worth more."""
     try:
-        save_architecture(experiment, model)
+        return prepare_architecture(model)
     except UnsupportedModel as error:
         warn(f"architecture not saved: {error}")
+        return None
+
+
+def write_architecture(experiment: Experiment, prepared: PreparedArchitecture) -> None:
+    """Write the printed form, then the skeleton, where the experiment has no skeleton yet."""
+    key = keys.architecture_key(experiment.exp_hash)
+    if not _exists(experiment, key):
+        experiment.store.put(keys.architecture_text_key(experiment.exp_hash), prepared.text)
+        experiment.store.put(key, prepared.skeleton)
 
 
 def load_architecture(experiment: Experiment, device: torch.device | str | None) -> torch.nn.Module:

@@ -21,6 +21,8 @@ Each class is also the builtin that a reader would think of catching::
     ├── UnsupportedUID (TypeError)              sample UIDs of another type than str, bytes, int
     ├── UnknownSample (KeyError)                a discarded sample that was never added
     ├── UnsavableState (TypeError)              a state that weights_only loading would refuse
+    ├── SaveReplaced                            a background save gave way to a newer one before it began
+    ├── SaveStalled (TimeoutError)              a background save made no progress and was given up
     ├── InvalidStep (ValueError)                a step that is negative or not an int
     ├── InvalidName (ValueError)                a config, backup or experiment name outside its grammar
     ├── NoExperiment (RuntimeError)             an operation needs a current experiment
@@ -116,6 +118,14 @@ class UnknownSample(CkptStoreError, KeyError):
 
 class UnsavableState(CkptStoreError, TypeError):
     """A value in the state would be refused by weights_only loading; the message names its path."""
+
+
+class SaveReplaced(CkptStoreError):
+    """A background save gave way to a newer one before it began."""
+
+
+class SaveStalled(CkptStoreError, TimeoutError):
+    """A background save made no progress for its deadline and was given up."""
 
 
 class InvalidStep(CkptStoreError, ValueError):

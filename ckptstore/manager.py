@@ -5,24 +5,32 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import time
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import torch
 
 from ckptstore import archive, keys
-from ckptstore.architecture import load_architecture, save_architecture, save_architecture_if_possible
+from ckptstore.architecture import (
+    PreparedArchitecture,
+    load_architecture,
+    prepare_architecture,
+    prepare_architecture_if_possible,
+    write_architecture,
+)
+from ckptstore.background import BackgroundSaver, OnError, Policy, SaveHandle, finished
 from ckptstore.backups import BackupSource, save_backup
 from ckptstore.distributed import is_writer, on_writer
 from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, NoExperiment, UnknownExperiment, UntrustedPickle
 from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
-from ckptstore.hashing import ModelDescription, describe_model, plain_config
+from ckptstore.hashing import describe_model, plain_config
 from ckptstore.identity import HashOptions, Identity, establish
 from ckptstore.loading import MapLocation, choose_step, first_sound, loading_targets, read_checkpoint, restore
-from ckptstore.notices import say, warn
+from ckptstore.notices import logger, say, warn
 from ckptstore.participants import find_model, find_optimizer
 from ckptstore.provenance import Provenance
 from ckptstore.resuming import find_resumable, nothing_to_resume
@@ -30,6 +38,7 @@ from ckptstore.rng import restore_rng
 from ckptstore.saving import Origin, Stateful, Training, checkpoint_state
 from ckptstore.store import Store, StorePath, open_store, redact
 from ckptstore.view import CheckpointView
+from ckptstore.writer import CheckpointWriter, Save
 
 _SHOWN_HASHES = 20
 
@@ -50,6 +59,11 @@ class CheckpointManagerV2:
         forward_source: False leaves the source of ``forward`` out of the model's hash.
         writer_rank: the rank that writes in a torch.distributed job.
         save_rng: keep the random number generators' state in every checkpoint.
+        save_policy: what a ``blocking=False`` save does while another one is in flight: "wait" for it, or "replace"
+            the one that waits its turn, so that a slow store never stalls training.
+        on_error: how a background save that failed is reported by the next call: "raise", or "warn" so that an
+            outage of the store does not end a run.
+        save_deadline_s: seconds after which a background save that moves no byte is given up.
 
     Every method that needs a current experiment raises `NoExperiment` before there is one. Errors of the store
     (`StoreError`) come out as they are.
@@ -67,6 +81,9 @@ class CheckpointManagerV2:
         forward_source: bool = True,
         writer_rank: int = 0,
         save_rng: bool = True,
+        save_policy: Policy = "wait",
+        on_error: OnError = "raise",
+        save_deadline_s: float = 600.0,
     ) -> None:
         if isinstance(root_log_dir, Store):
             if storage_options:
@@ -83,6 +100,10 @@ class CheckpointManagerV2:
         self._exp_hash: str | None = None
         self._config_in_effect: Mapping[str, Any] | None = None
         self._seen_models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+        self._writer = CheckpointWriter(
+            BackgroundSaver(policy=save_policy, on_error=on_error, deadline_s=save_deadline_s)
+        )
+        self._last_step = -1
         self._run_id = uuid.uuid4().hex
         self._resumed_from: dict[str, Any] | None = None
 
@@ -122,12 +143,24 @@ class CheckpointManagerV2:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            logger.error("a checkpoint was lost while another error ends the program: %s", failure)
 
     def close(self) -> None:
-        """Close the store, where this manager opened it."""
-        if self._owns_store:
-            self._store.close()
+        """Wait until every save is durable, and close the store where this manager opened it.
+
+        Raises:
+            StoreError, SaveStalled: a background save failed (with ``on_error="warn"`` a warning).
+        """
+        try:
+            self.flush()
+        finally:
+            if self._owns_store:
+                self._store.close()
 
     # -- the experiment -------------------------------------------------------------------------------
 
@@ -163,7 +196,7 @@ class CheckpointManagerV2:
         if config is not None or self._exp_hash is None:
             self._config_in_effect = hashed_config
         self._exp_hash = self._parent = exp_hash
-        self._seen_models = weakref.WeakSet()
+        self._seen_models, self._last_step = weakref.WeakSet(), -1
         return exp_hash, is_new
 
     def list_experiment_hashes(self) -> list[str]:
@@ -198,6 +231,38 @@ class CheckpointManagerV2:
 
     # -- saving ---------------------------------------------------------------------------------------
 
+    @overload
+    def save_model_checkpoint(
+        self,
+        model: torch.nn.Module | None = None,
+        model_name: str | None = None,
+        step: int | None = None,
+        save_optimizer: bool = True,  # noqa: FBT001, FBT002
+        optimizer_name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: Stateful | None = None,
+        scaler: Stateful | None = None,
+        blocking: Literal[True] = True,
+    ) -> StorePath: ...
+
+    @overload
+    def save_model_checkpoint(
+        self,
+        model: torch.nn.Module | None = None,
+        model_name: str | None = None,
+        step: int | None = None,
+        save_optimizer: bool = True,  # noqa: FBT001, FBT002
+        optimizer_name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: Stateful | None = None,
+        scaler: Stateful | None = None,
+        blocking: Literal[False],
+    ) -> SaveHandle: ...
+
     def save_model_checkpoint(
         self,
         model: torch.nn.Module | None = None,
@@ -210,10 +275,13 @@ class CheckpointManagerV2:
         optimizer: torch.optim.Optimizer | None = None,
         scheduler: Stateful | None = None,
         scaler: Stateful | None = None,
-    ) -> StorePath:
+        blocking: bool = True,
+    ) -> StorePath | SaveHandle:
         """Save a checkpoint of the current experiment: whole or not at all, durable when this returns. One upload.
 
-        The first one of an experiment also saves the model's architecture.
+        With ``blocking=False`` the state is copied and the call returns; the copy is written while training goes on,
+        and holds exactly the state of this moment. A save that failed is reported by the next one, by `flush` or by
+        `close` (see ``on_error``). The first save of an experiment also saves the model's architecture.
 
         Args:
             model: by default the ledger's model of that name, or the only one there.
@@ -225,9 +293,11 @@ class CheckpointManagerV2:
             optimizer: the object itself.
             scheduler: anything with a state_dict().
             scaler: a GradScaler.
+            blocking: False returns a `SaveHandle` at once.
 
         Returns:
-            Where it lies: `pathlib.Path` on disk, `UPath` elsewhere.
+            Where it lies: `pathlib.Path` on disk, `UPath` elsewhere. With ``blocking=False`` the handle, whose
+            ``result()`` is that, and whose ``stall_seconds`` say how long training waited.
 
         Raises:
             InvalidStep: the step is negative or not an int.
@@ -235,12 +305,14 @@ class CheckpointManagerV2:
             UnsupportedModel: the model has nothing to save.
             UnsavableState: before the first byte, naming what weights_only loading would refuse.
             StoreFull: no space is left; earlier checkpoints are intact.
+            SaveStalled: the save before this one made no progress.
         """
+        began = time.perf_counter()
         experiment = self._experiment()
-        step = on_writer(experiment.next_step, self._writer_rank) if step is None else step
-        key = keys.checkpoint_key(experiment.exp_hash, step)
+        step = on_writer(lambda: self._next_step(experiment), self._writer_rank) if step is None else step
+        path = self._store.path(keys.checkpoint_key(experiment.exp_hash, step))
         if not is_writer(self._writer_rank):
-            return self._store.path(key)
+            return path if blocking else finished(step, path)
         module = find_model(model, model_name)
         training = Training(
             model=module,
@@ -251,10 +323,21 @@ class CheckpointManagerV2:
         state = checkpoint_state(
             training, step=step, metadata=metadata, origin=self._origin(experiment), save_rng=self._save_rng
         )
-        planned = archive.plan(state)
-        self._before_first_save(experiment, module)
-        self._store.put(key, planned.buffers())
-        return self._store.path(key)
+        save = Save(experiment, step, state, self._architecture_to_save(module))
+        handle = None if blocking else self._writer.start(save, began)
+        if blocking:
+            self._writer.write(save)
+        self._last_step = max(step, self._last_step)
+        self._seen_models.add(module)
+        return handle or path
+
+    def flush(self) -> None:
+        """Wait until every save that was started with ``blocking=False`` is durable.
+
+        Raises:
+            StoreError, SaveStalled: one of them failed (with ``on_error="warn"`` a warning).
+        """
+        self._writer.flush()
 
     def save_model_architecture(
         self, model: torch.nn.Module | None = None, model_name: str | None = None
@@ -272,7 +355,7 @@ class CheckpointManagerV2:
         experiment = self._experiment()
         key = keys.architecture_key(experiment.exp_hash)
         if is_writer(self._writer_rank):
-            save_architecture(experiment, find_model(model, model_name))
+            write_architecture(experiment, prepare_architecture(find_model(model, model_name)))
         return self._store.path(key)
 
     def save_config(self, config: Any, config_name: str = "config") -> StorePath:
@@ -539,17 +622,16 @@ class CheckpointManagerV2:
             config=self._config_in_effect,
         )
 
-    def _before_first_save(self, experiment: Experiment, model: torch.nn.Module) -> None:
-        if model in self._seen_models:
-            return
-        described = self._identity.model
-        if described and described.digest != self._describe(model).digest:
-            warn("the experiment hash was made of another model; call update_experiment_hash(model=...) first")
-        save_architecture_if_possible(experiment, model)
-        self._seen_models.add(model)
+    def _next_step(self, experiment: Experiment) -> int:
+        return max(experiment.next_step(), self._last_step + 1)
 
-    def _describe(self, model: torch.nn.Module) -> ModelDescription:
-        return describe_model(model, forward_source=self._options.forward_source)
+    def _architecture_to_save(self, model: torch.nn.Module) -> PreparedArchitecture | None:
+        if model in self._seen_models:
+            return None
+        hashed = self._identity.model
+        if hashed and hashed.digest != describe_model(model, forward_source=self._options.forward_source).digest:
+            warn("the experiment hash was made of another model; call update_experiment_hash(model=...) first")
+        return prepare_architecture_if_possible(model)
 
     def _restore(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from ckptstore.archive.tensors import DTYPES
 from ckptstore.errors import UnsavableState
 
-__all__ = ["savable"]
+__all__ = ["Placing", "in_cpu_memory", "savable"]
 
 MAX_DEPTH = 100
 """Levels of nesting; what contains itself has no end of them."""
@@ -26,7 +26,16 @@ _AS_IT_IS = frozenset({str, float, bool, bytes, complex, type(None), torch.Size,
 _KEYS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
-def savable(value: Any, path: str = "state") -> Any:
+Placing: TypeAlias = Callable[[torch.UntypedStorage], torch.UntypedStorage]
+"""Gives a storage in CPU memory that holds the bytes of another one; itself, or a copy."""
+
+
+def in_cpu_memory(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    """Return the storage itself where it is in CPU memory, else a copy that is."""
+    return storage if storage.device.type == "cpu" else storage.cpu()  # type: ignore[no-untyped-call]
+
+
+def savable(value: Any, path: str = "state", *, place: Placing = in_cpu_memory) -> Any:
     """Return a copy of a nested state in which everything can be loaded with ``torch.load(weights_only=True)``.
 
     Tensors and parameters become detached tensors in CPU memory that share memory exactly as they did: nothing
@@ -41,19 +50,22 @@ def savable(value: Any, path: str = "state") -> Any:
         value: dicts, lists, tuples, sets, tensors, strings, numbers, bytes, None, `torch.Size`, dtypes, devices
             and the above, in any nesting.
         path: what messages call the value.
+        place: called once for each distinct storage; what it returns is what the copy's tensors lie in.
 
     Raises:
         UnsavableState: anything else, a tensor that is not plain and dense, two dict keys that become one, or
             more than 100 levels of nesting (as in what contains itself); the message names the path.
     """
-    return _Copier().copy(value, path, MAX_DEPTH)
+    return _Copier(place).copy(value, path, MAX_DEPTH)
 
 
 class _Copier:
-    """One copy of one state; remembers the storages that it brought to the CPU."""
+    """One copy of one state; remembers where each storage was placed."""
 
-    def __init__(self) -> None:
-        self._moved: dict[tuple[torch.device, int], torch.UntypedStorage] = {}
+    def __init__(self, place: Placing) -> None:
+        self._place = place
+        # The original is kept as well: were it freed, another one could take its address.
+        self._placed: dict[tuple[torch.device, int], tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def copy(self, value: Any, path: str, levels: int) -> Any:
         if type(value) in _AS_IT_IS:
@@ -94,14 +106,15 @@ class _Copier:
     def _tensor(self, value: torch.Tensor, path: str) -> torch.Tensor:
         _check_tensor(value, path)
         tensor = value.detach().resolve_conj().resolve_neg()
-        if tensor.device.type == "cpu":
-            return tensor
         storage = tensor.untyped_storage()
         where = (tensor.device, storage.data_ptr())
-        if where not in self._moved:
-            self._moved[where] = storage.cpu()  # type: ignore[no-untyped-call]
+        if where not in self._placed:
+            self._placed[where] = (storage, self._place(storage))
+        original, placed = self._placed[where]
+        if placed is original:
+            return tensor
         moved = torch.empty(0, dtype=tensor.dtype)
-        return moved.set_(self._moved[where], tensor.storage_offset(), tensor.shape, tensor.stride())
+        return moved.set_(placed, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
 def _is_key(value: Any) -> bool:

@@ -1,0 +1,237 @@
+"""Run saves one at a time beside the training loop, and make sure that none is lost silently."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from ckptstore.errors import SaveReplaced, SaveStalled
+from ckptstore.notices import logger, warn
+from ckptstore.store import StorePath
+
+Policy: TypeAlias = Literal["wait", "replace"]
+OnError: TypeAlias = Literal["raise", "warn"]
+
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SaveHandle:
+    """A save on its way.
+
+    Attributes:
+        step: of the checkpoint.
+        path: where it will lie.
+        stall_seconds: how long the call that started it took: what training waited.
+    """
+
+    step: int
+    path: StorePath
+    stall_seconds: float
+    _outcome: Future[None] = field(repr=False)
+
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._outcome.done()
+
+    def result(self, timeout_s: float | None = None) -> StorePath:
+        """Wait until the checkpoint is durable and return where it lies.
+
+        Raises:
+            TimeoutError: it is not, after so many seconds; the save goes on.
+            SaveReplaced: a newer save took its place before it began.
+            StoreError: what the store said.
+        """
+        self._outcome.result(timeout_s)
+        return self.path
+
+
+def finished(step: int, path: StorePath) -> SaveHandle:
+    """Return the handle of a save that has nothing to do, as on a rank that does not write."""
+    outcome: Future[None] = Future()
+    outcome.set_result(None)
+    return SaveHandle(step, path, 0.0, outcome)
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One save to run.
+
+    Attributes:
+        act: does it; is handed a function to call whenever bytes have moved.
+        discard: gives its memory back; called once, whether it ran or not.
+        name: for messages.
+    """
+
+    act: Callable[[Callable[[], None]], None]
+    discard: Callable[[], None]
+    name: str
+    outcome: Future[None] = field(default_factory=Future)
+    progressed: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """Run it and record how it ended."""
+        try:
+            self.act(self._progress)
+        except BaseException as error:  # noqa: BLE001  # handed to whoever asks, and to the next call
+            self._end(error)
+        else:
+            self._end(None)
+
+    def give_up(self, error: Exception) -> None:
+        """End it for those who wait; what still runs can change nothing."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+    def _progress(self) -> None:
+        if self.outcome.done():
+            raise CancelledError
+        self.progressed = time.monotonic()
+
+    def _end(self, error: BaseException | None) -> None:
+        self.discard()
+        if self.outcome.done():
+            return
+        if error is None:
+            self.outcome.set_result(None)
+        else:
+            self.outcome.set_exception(error)
+
+
+class BackgroundSaver:
+    """At most one save in flight, and with the policy "replace" one more that waits.
+
+    Args:
+        policy: "wait" for the save in flight before the next one begins, or "replace" the one that waits.
+        on_error: "raise" a failed save's error at the next call, or "warn" of it there.
+        deadline_s: a save that moves no byte for so long is given up.
+    """
+
+    def __init__(self, *, policy: Policy, on_error: OnError, deadline_s: float) -> None:
+        if policy not in ("wait", "replace") or on_error not in ("raise", "warn"):
+            raise ValueError(
+                f"save_policy is 'wait' or 'replace', on_error 'raise' or 'warn', not {policy!r}, {on_error!r}"
+            )
+        if not deadline_s > 0:
+            raise ValueError(f"save_deadline_s is {deadline_s!r}; give a number of seconds")
+        self._policy, self._on_error, self._deadline_s = policy, on_error, deadline_s
+        self._begin()
+        _flush_at_exit(self)
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._changed = threading.Condition()
+        self._running: Job | None = None
+        self._waiting: Job | None = None
+        self._failures: list[tuple[Job, BaseException]] = []
+
+    def make_room(self) -> None:
+        """Wait until another save may be started, by the policy; raise or warn of one that failed.
+
+        Raises:
+            SaveStalled: the save in flight made no progress for the deadline, and was given up.
+        """
+        self._begin_again_after_fork()
+        if self._policy == "wait":
+            self._wait_until_idle()
+        else:
+            self._drop_waiting()
+        self._report()
+
+    def start(self, job: Job) -> None:
+        """Run a job, once the one in flight has ended; returns at once."""
+        with self._changed:
+            if self._running is None:
+                self._run(job)
+            else:
+                self._waiting = job
+
+    def flush(self) -> None:
+        """Wait until everything started is durable; raise or warn of what failed.
+
+        Raises:
+            SaveStalled: a save made no progress for the deadline, and was given up.
+        """
+        self._begin_again_after_fork()
+        self._wait_until_idle()
+        self._report()
+
+    def _begin_again_after_fork(self) -> None:
+        if self._process != os.getpid():  # the threads, and the saves that they run, are the parent's
+            self._begin()
+
+    def _run(self, job: Job) -> None:
+        job.progressed = time.monotonic()
+        self._running = job
+        threading.Thread(target=self._work, args=(job,), name=f"ckptstore {job.name}", daemon=True).start()
+
+    def _work(self, job: Job) -> None:
+        job.run()
+        with self._changed:
+            if self._running is not job:  # it was given up meanwhile
+                return
+            if error := job.outcome.exception():
+                logger.error("%s failed: %s", job.name, error)
+                self._failures.append((job, error))
+            self._next()
+
+    def _next(self) -> None:
+        following = self._waiting
+        self._running = self._waiting = None
+        if following is not None:
+            self._run(following)
+        self._changed.notify_all()
+
+    def _wait_until_idle(self) -> None:
+        with self._changed:
+            while (job := self._running) is not None:
+                self._changed.wait(_LOOK_EVERY_S)
+                if self._running is job and time.monotonic() - job.progressed > self._deadline_s:
+                    self._give_up(job)
+
+    def _give_up(self, job: Job) -> None:
+        error = SaveStalled(
+            f"{job.name} moved no byte for {self._deadline_s:g} s and was given up; is the store alive?"
+        )
+        job.give_up(error)
+        self._failures.append((job, error))
+        self._next()
+
+    def _drop_waiting(self) -> None:
+        with self._changed:
+            dropped = self._waiting
+            self._waiting = None
+        if dropped is not None:
+            dropped.give_up(SaveReplaced(f"{dropped.name} gave way to a newer one before it began"))
+            dropped.discard()
+
+    def _report(self) -> None:
+        with self._changed:
+            failures, self._failures = self._failures, []
+        for job, error in failures:
+            if self._on_error == "warn":
+                warn(f"{job.name} failed: {error}")
+        if failures and self._on_error == "raise":
+            raise failures[0][1]
+
+
+def _flush_at_exit(saver: BackgroundSaver) -> None:
+    reference, owner = weakref.ref(saver), os.getpid()
+
+    def flush() -> None:
+        living = reference()
+        if living is None or os.getpid() != owner:
+            return
+        try:
+            living.flush()
+        except BaseException as error:  # noqa: BLE001  # nobody is left to catch it
+            logger.critical("a checkpoint was lost at the end of the program: %s", error)
+
+    # Clients need their executors, which close before atexit; concurrent.futures itself registers here for that.
+    threading._register_atexit(flush)  # type: ignore[attr-defined]  # noqa: SLF001

@@ -1,0 +1,98 @@
+"""Write checkpoints, at once or beside the training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckptstore import archive, keys
+from ckptstore.architecture import PreparedArchitecture, write_architecture
+from ckptstore.background import BackgroundSaver, Job, SaveHandle
+from ckptstore.experiment import Experiment
+from ckptstore.snapshot import Snapshot, SnapshotPool
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """A checkpoint to write.
+
+    Attributes:
+        experiment: where it belongs.
+        step: its step.
+        state: what it holds; live tensors.
+        architecture: to be written before it, where the experiment has none.
+    """
+
+    experiment: Experiment
+    step: int
+    state: Mapping[str, Any]
+    architecture: PreparedArchitecture | None
+
+    @property
+    def key(self) -> str:
+        """The checkpoint's key."""
+        return keys.checkpoint_key(self.experiment.exp_hash, self.step)
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time, in the order in which they were asked for."""
+
+    def __init__(self, saver: BackgroundSaver) -> None:
+        self._saver = saver
+        self._pool = SnapshotPool()
+
+    def write(self, save: Save) -> None:
+        """Write a checkpoint: whole or not at all, durable when this returns. One upload.
+
+        Raises:
+            UnsavableState: before the first byte.
+        """
+        self._saver.flush()
+        planned = archive.plan(save.state)
+        _put(save, planned.buffers())
+
+    def start(self, save: Save, began: float) -> SaveHandle:
+        """Copy the state and return; it is written while training goes on.
+
+        Args:
+            save: what to write.
+            began: `time.perf_counter()` at the beginning of the call that training waits for.
+
+        Raises:
+            UnsavableState: before the first byte.
+            MemoryError, RuntimeError: there is no memory for the copy; nothing was saved.
+        """
+        self._saver.make_room()
+        snapshot = self._pool.take(save.state)
+        name = f"save of step {save.step} of experiment {save.experiment.exp_hash}"
+        job = Job(lambda progress: _write(save, snapshot, progress), snapshot.release, name)
+        self._saver.start(job)
+        path = save.experiment.store.path(save.key)
+        return SaveHandle(save.step, path, time.perf_counter() - began, job.outcome)
+
+    def flush(self) -> None:
+        """Wait until everything that was started is durable.
+
+        Raises:
+            StoreError, SaveStalled: a save failed.
+        """
+        self._saver.flush()
+
+
+def _write(save: Save, snapshot: Snapshot, progress: Callable[[], None]) -> None:
+    snapshot.wait()
+    _put(save, _watched(archive.plan(snapshot.state).buffers(), progress))
+
+
+def _put(save: Save, buffers: Iterable[memoryview]) -> None:
+    if save.architecture is not None:
+        write_architecture(save.experiment, save.architecture)
+    save.experiment.store.put(save.key, buffers)
+
+
+def _watched(buffers: Iterable[memoryview], progress: Callable[[], None]) -> Iterator[memoryview]:
+    for buffer in buffers:
+        progress()
+        yield buffer
