@@ -13,6 +13,7 @@ from ckptstore.errors import CkptStoreError
 from ckptstore.store import ByteRange, ObjectInfo, Store, open_store
 
 if TYPE_CHECKING:
+    from ckptstore.checkup import doctor
     from ckptstore.hashing import ExperimentHashGenerator, SampleSet
     from ckptstore.ledgers import GLOBAL_LEDGER
     from ckptstore.manager import CheckpointManagerV2
@@ -29,6 +30,7 @@ __all__ = [
     "SampleSet",
     "Store",
     "__version__",
+    "doctor",
     "open_store",
 ]
 
@@ -38,6 +40,7 @@ _ON_FIRST_USE = {
     "ExperimentHashGenerator": "ckptstore.hashing",
     "GLOBAL_LEDGER": "ckptstore.ledgers",
     "SampleSet": "ckptstore.hashing",
+    "doctor": "ckptstore.checkup",
 }
 
 

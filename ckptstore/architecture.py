@@ -45,6 +45,16 @@ def prepare_architecture_if_possible(model: torch.nn.Module) -> PreparedArchitec
         return None
 
 
+def save_architecture(experiment: Experiment, model: torch.nn.Module) -> None:
+    """Save a model's architecture where the experiment has none.
+
+    Raises:
+        UnsupportedModel: the model cannot be pickled, or keeps large data outside its state dict.
+    """
+    if not _exists(experiment, keys.architecture_key(experiment.exp_hash)):
+        write_architecture(experiment, prepare_architecture(model))
+
+
 def write_architecture(experiment: Experiment, prepared: PreparedArchitecture) -> None:
     """Write the printed form, then the skeleton, where the experiment has no skeleton yet."""
     key = keys.architecture_key(experiment.exp_hash)

@@ -107,6 +107,8 @@ class Job:
 class BackgroundSaver:
     """At most one save in flight, and with the policy "replace" one more that waits.
 
+    Whoever starts a save holds `turn` from `make_room` to `start`; the other methods may be called at any time.
+
     Args:
         policy: "wait" for the save in flight before the next one begins, or "replace" the one that waits.
         on_error: "raise" a failed save's error at the next call, or "warn" of it there.
@@ -122,7 +124,6 @@ class BackgroundSaver:
             raise ValueError(f"save_deadline_s is {deadline_s!r}; give a number of seconds")
         self._policy, self._on_error, self._deadline_s = policy, on_error, deadline_s
         self._begin()
-        _flush_at_exit(self)
 
     def _begin(self) -> None:
         self._process = os.getpid()
@@ -130,6 +131,14 @@ class BackgroundSaver:
         self._running: Job | None = None
         self._waiting: Job | None = None
         self._failures: list[tuple[Job, BaseException]] = []
+        self._turn = threading.RLock()
+        _flush_at_exit(self)
+
+    @property
+    def turn(self) -> threading.RLock:
+        """The lock of whoever is starting a save."""
+        self._begin_again_after_fork()
+        return self._turn
 
     def make_room(self) -> None:
         """Wait until another save may be started, by the policy; raise or warn of one that failed.
@@ -142,7 +151,7 @@ class BackgroundSaver:
             self._wait_until_idle()
         else:
             self._drop_waiting()
-        self._report()
+        self.report()
 
     def start(self, job: Job) -> None:
         """Run a job, once the one in flight has ended; returns at once."""
@@ -152,15 +161,28 @@ class BackgroundSaver:
             else:
                 self._waiting = job
 
-    def flush(self) -> None:
-        """Wait until everything started is durable; raise or warn of what failed.
-
-        Raises:
-            SaveStalled: a save made no progress for the deadline, and was given up.
-        """
+    def wait(self) -> None:
+        """Wait until nothing is in flight; a save that makes no progress for the deadline is given up."""
         self._begin_again_after_fork()
         self._wait_until_idle()
-        self._report()
+
+    def report(self) -> None:
+        """Raise or warn of the saves that failed since the last report.
+
+        Raises:
+            SaveStalled: one made no progress for the deadline.
+            BaseException: what another one raised; further failures are its notes.
+        """
+        with self._changed:
+            failures, self._failures = self._failures, []
+        for job, error in failures:
+            if self._on_error == "warn":
+                warn(f"{job.name} failed: {error}")
+        if failures and self._on_error == "raise":
+            first = failures[0][1]
+            for job, error in failures[1:]:
+                first.add_note(f"{job.name} failed too: {error}")
+            raise first
 
     def _begin_again_after_fork(self) -> None:
         if self._process != os.getpid():  # the threads, and the saves that they run, are the parent's
@@ -211,15 +233,6 @@ class BackgroundSaver:
             dropped.give_up(SaveReplaced(f"{dropped.name} gave way to a newer one before it began"))
             dropped.discard()
 
-    def _report(self) -> None:
-        with self._changed:
-            failures, self._failures = self._failures, []
-        for job, error in failures:
-            if self._on_error == "warn":
-                warn(f"{job.name} failed: {error}")
-        if failures and self._on_error == "raise":
-            raise failures[0][1]
-
 
 def _flush_at_exit(saver: BackgroundSaver) -> None:
     reference, owner = weakref.ref(saver), os.getpid()
@@ -229,7 +242,8 @@ def _flush_at_exit(saver: BackgroundSaver) -> None:
         if living is None or os.getpid() != owner:
             return
         try:
-            living.flush()
+            living.wait()
+            living.report()
         except BaseException as error:  # noqa: BLE001  # nobody is left to catch it
             logger.critical("a checkpoint was lost at the end of the program: %s", error)
 

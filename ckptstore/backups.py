@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote
 
 from ckptstore import keys
 from ckptstore.companions import digest_line
 from ckptstore.errors import BackupBusy, InvalidBackup, InvalidKey, KeyNotFound
 from ckptstore.opening import open_store
-from ckptstore.store import ByteRange, ObjectInfo, Store, StorePath, check_key, redact
+from ckptstore.store import ByteRange, ObjectInfo, Store, check_key, redact
 
 if TYPE_CHECKING:
     from ckptstore.experiment import Experiment
@@ -26,7 +27,7 @@ _CHUNK_BYTES = 4 * 1024 * 1024
 _PROBE_BYTES = 64 * 1024
 
 
-def save_backup(experiment: Experiment, source: BackupSource, backup_name: str = "data") -> StorePath:
+def save_backup(experiment: Experiment, source: BackupSource, backup_name: str = "data") -> None:
     """Copy an HDF5 file into the experiment, streaming, and write its checksum after it.
 
     A backup of the same name is replaced whole. The source is held open for reading meanwhile, so that HDF5's lock
@@ -45,7 +46,6 @@ def save_backup(experiment: Experiment, source: BackupSource, backup_name: str =
     key = keys.backup_key(experiment.exp_hash, backup_name)
     with _opened(source, experiment.store) as chunks:
         _put_with_digest(experiment.store, key, chunks)
-    return experiment.store.path(key)
 
 
 def save_uids(experiment: Experiment, samples: SampleSet) -> None:
@@ -74,9 +74,10 @@ def _hashed(chunks: Iterator[memoryview], digest: Any) -> Iterator[memoryview]:
 
 @contextmanager
 def _opened(source: BackupSource, store: Store) -> Iterator[Iterator[memoryview]]:
-    location = os.fspath(source)
+    location = _location(source)
     if "://" in location:
         folder, _, name = location.rpartition("/")
+        name = unquote(name) if folder.startswith("file:") else name
         with open_store(folder) as other, _opened_object(other, name) as chunks:
             yield chunks
     elif Path(location).expanduser().is_file():
@@ -85,6 +86,16 @@ def _opened(source: BackupSource, store: Store) -> Iterator[Iterator[memoryview]
     else:
         with _opened_object(store, _own_key(location, store)) as chunks:
             yield chunks
+
+
+def _location(source: BackupSource) -> str:
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        location = os.fspath(source)
+        if isinstance(location, str):
+            return location
+    if hasattr(source, "protocol"):  # a UPath: what saving to a bucket returns
+        return str(source)
+    raise TypeError(f"data_h5_path is a {type(source).__name__}; give a path, a key of the store or a URL")
 
 
 def _own_key(location: str, store: Store) -> str:

@@ -41,7 +41,10 @@ def open_text(data: Buffer, where: str) -> str:
     seal = _TEXT_SEAL.search(raw)
     body = raw[: seal.start()] if seal else raw
     if seal and seal[1] != _sha256(body):
-        raise CorruptCheckpoint(f"{where} does not match its own checksum; restore it from another store")
+        raise CorruptCheckpoint(
+            f"{where} does not match its own checksum; restore it from another store, "
+            "or, if you edited it, delete its first and last line"
+        )
     if not seal and raw.startswith(_PROMISE):
         raise CorruptCheckpoint(f"{where} is cut: its checksum is missing; restore it from another store")
     try:
@@ -90,18 +93,6 @@ def open_pickle(data: Buffer, where: str) -> SealedPickle:
 def digest_line(digest: str, name: str) -> bytes:
     """Return the line that ``sha256sum -c`` reads, for a file beside it."""
     return f"{digest}  {name}\n".encode()
-
-
-def parse_digest_line(data: Buffer, where: str) -> str:
-    """Return the digest of a ``sha256sum`` line.
-
-    Raises:
-        CorruptCheckpoint: it is no such line.
-    """
-    found = re.match(rb"([0-9a-f]{64}) [ *]\S+\n?\Z", bytes(data))
-    if found is None:
-        raise CorruptCheckpoint(f"{where} is not a line of sha256sum; save the backup again")
-    return found[1].decode()
 
 
 def _sha256(data: bytes) -> bytes:

@@ -26,6 +26,13 @@ def is_writer(writer_rank: int) -> bool:
     return world == 1 or rank == writer_rank
 
 
+def check_writer_rank(writer_rank: int) -> None:
+    """Raise ValueError unless it is an int from 0 upwards, and a rank of the job where there is one already."""
+    _, world = rank_and_world()
+    if type(writer_rank) is not int or writer_rank < 0 or (world > 1 and writer_rank >= world):
+        raise ValueError(f"writer_rank is {writer_rank!r}; give a rank of the job, from 0 to {max(world - 1, 0)}")
+
+
 def on_writer(act: Callable[[], T], writer_rank: int) -> T:
     """Run the act on the writer rank only and return its result, or raise its error, on every rank.
 
@@ -44,6 +51,25 @@ def on_writer(act: Callable[[], T], writer_rank: int) -> T:
     if error is not None:
         raise error
     return result
+
+
+def on_every_rank(act: Callable[[], T]) -> T:
+    """Run the act on every rank and return its result; where it failed on one rank, raise on all of them.
+
+    In a job this is a collective: without it the ranks that succeeded would wait for the others for ever.
+    """
+    rank, world = rank_and_world()
+    if world == 1:
+        return act()
+    from torch import distributed
+
+    result, error = _attempt(act)
+    errors: list[Exception | None] = [None] * world
+    distributed.all_gather_object(errors, error)
+    first = errors[rank] or next((found for found in errors if found is not None), None)
+    if first is not None:
+        raise first
+    return cast("T", result)
 
 
 def _attempt(act: Callable[[], T]) -> tuple[T | None, Exception | None]:

@@ -15,7 +15,7 @@ from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, KeyExists, K
 from ckptstore.hashing import dump_yaml
 from ckptstore.keys import Kind
 from ckptstore.provenance import Provenance, parse_provenance
-from ckptstore.store import ObjectInfo, Store, StorePath, redact
+from ckptstore.store import ObjectInfo, Store, redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,10 @@ class Experiment:
 
     def __repr__(self) -> str:
         return f"Experiment({self.exp_hash!r} in {redact(self.store.url)!r})"
+
+    def where_it_is(self) -> str:
+        """Return hash and store, for a message."""
+        return f"{self.exp_hash} in {redact(self.store.url)}"
 
     def where(self, key: str) -> str:
         """Return key and store, for a message."""
@@ -76,11 +80,9 @@ class Experiment:
 
     # -- configs --------------------------------------------------------------------------------------
 
-    def write_config(self, plain: Mapping[str, Any], config_name: str = "config") -> StorePath:
+    def write_config(self, plain: Mapping[str, Any], config_name: str = "config") -> None:
         """Write a config, in its plain form, over the one there is. One request, atomic and durable."""
-        key = keys.config_key(self.exp_hash, config_name)
-        self.store.put(key, _yaml_file(plain))
-        return self.store.path(key)
+        self.store.put(keys.config_key(self.exp_hash, config_name), _yaml_file(plain))
 
     def read_config(self, config_name: str = "config") -> dict[str, Any]:
         """Return a config. One request.
@@ -150,7 +152,8 @@ class Experiment:
         try:
             data = self.store.get(key)
         except KeyNotFound:
-            raise CheckpointNotFound(f"{self.where(key)} does not exist") from None
+            there = ", ".join(sorted(keys.file_name(found) for found in self.present(key.rpartition("/")[0] + "/")))
+            raise CheckpointNotFound(f"{self.where(key)} does not exist; beside it: {there or 'nothing'}") from None
         try:
             return yaml.safe_load(open_text(data, self.where(key)))
         except yaml.YAMLError as error:

@@ -22,7 +22,7 @@ from ckptstore.hashing import (
     plain_config,
     sample_digest,
 )
-from ckptstore.provenance import Provenance
+from ckptstore.provenance import Provenance, current_time, current_versions, git_commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,9 @@ class Identity:
             sample_count=self.sample_count,
             ignored_keys=options.ignore,
             parent=None if parent == self.exp_hash else parent,
+            created_at=current_time(),
+            versions=current_versions(),
+            git_commit=git_commit(),
             modules=dict(self.model.modules) if self.model else {},
             sources=dict(self.model.sources) if self.model else {},
         )
@@ -107,7 +110,7 @@ def _with_samples(identity: Identity, uids: Iterable[Any], options: HashOptions)
     if not options.record_uids:
         digest, count = sample_digest(uids)
         return replace(identity, data_digest=digest, sample_count=count, samples=None)
-    samples = uids if isinstance(uids, SampleSet) else SampleSet(uids)
+    samples = SampleSet(uids)  # a copy: the caller's set may change
     digest, count = sample_digest(samples)
     return replace(identity, data_digest=digest, sample_count=count, samples=samples)
 
@@ -125,7 +128,7 @@ def establish(
         identity: what it is made of.
         record: its provenance.
         backup: the HDF5 file to back up, if any.
-        force: write the record over the one there is, keeping its parent where the new one names none.
+        force: write the record over the one there is, keeping the parent that it names.
     """
     exp_hash = experiment.exp_hash
     present = experiment.present(keys.config_prefix(exp_hash))
@@ -148,9 +151,8 @@ def _complete_backups(experiment: Experiment, identity: Identity, backup: Backup
 
 
 def _with_known_parent(experiment: Experiment, record: Provenance) -> Provenance:
-    if record.parent is not None:
-        return record
     try:
-        return replace(record, parent=experiment.provenance().parent)
+        known = experiment.provenance().parent
     except CkptStoreError:  # there is none, or it is damaged: that is what force is for
         return record
+    return replace(record, parent=known)

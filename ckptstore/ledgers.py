@@ -6,7 +6,7 @@ The module's functions work on one ledger per process, `GLOBAL_LEDGER`. All of i
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ckptstore.errors import LedgerError
@@ -20,42 +20,48 @@ T = TypeVar("T")
 class _Registry(Generic[T]):
     # Every act is one operation on a dict, which is atomic: there is no lock that a fork could leave held.
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, method: str) -> None:
         self._kind = kind
+        self._method = method
         self._entries: dict[str, Callable[[], T | None]] = {}
 
     def register(self, name: str, value: T, *, weak: bool) -> None:
         if not isinstance(name, str) or not name:
             raise LedgerError(f"{self._kind} name {name!r} is not a non-empty str")
+        if not hasattr(value, self._method):
+            raise LedgerError(f"{self._kind} {name!r} is a {type(value).__name__}; register the object itself")
         self._entries[name] = weakref.ref(value) if weak else lambda: value
 
     def get(self, name: str | None) -> T:
-        entries = dict(self._entries)
-        chosen = self._only(entries) if name is None else name
-        if chosen not in entries:
-            raise LedgerError(f"no {self._kind} {chosen!r} in the ledger ({self._listing(entries)})")
-        value = entries[chosen]()
-        if value is None:
-            raise LedgerError(f"{self._kind} {chosen!r} was registered with weak=True and is gone; register it again")
-        return value
+        living = self.living()
+        if name is None:
+            return living[self._only(living)]
+        if name in living:
+            return living[name]
+        if name in self._entries:
+            raise LedgerError(f"{self._kind} {name!r} was registered with weak=True and is gone; register it again")
+        raise LedgerError(f"no {self._kind} {name!r} in the ledger ({_listing(living)})")
 
-    def names(self) -> list[str]:
-        return sorted(self._entries)
+    def living(self) -> dict[str, T]:
+        found = {name: reference() for name, reference in sorted(dict(self._entries).items())}
+        return {name: value for name, value in found.items() if value is not None}
 
     def unregister(self, name: str) -> None:
         if self._entries.pop(name, None) is None:
-            raise LedgerError(f"no {self._kind} {name!r} in the ledger ({self._listing(self._entries)})")
+            raise LedgerError(f"no {self._kind} {name!r} in the ledger ({_listing(self.living())})")
 
     def clear(self) -> None:
         self._entries.clear()
 
-    def _only(self, entries: dict[str, Callable[[], T | None]]) -> str:
-        if len(entries) != 1:
-            raise LedgerError(f"which {self._kind}? give its name or the object itself ({self._listing(entries)})")
-        return next(iter(entries))
+    def _only(self, living: dict[str, T]) -> str:
+        if len(living) != 1:
+            raise LedgerError(f"which {self._kind}? give its name or the object itself ({_listing(living)})")
+        return next(iter(living))
 
-    def _listing(self, entries: dict[str, Callable[[], T | None]]) -> str:
-        return f"registered: {', '.join(sorted(entries))}" if entries else "none is registered"
+
+def _listing(names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f"registered: {listed}" if listed else "none is registered"
 
 
 class Ledger:
@@ -65,8 +71,8 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._models: _Registry[torch.nn.Module] = _Registry("model")
-        self._optimizers: _Registry[torch.optim.Optimizer] = _Registry("optimizer")
+        self._models: _Registry[torch.nn.Module] = _Registry("model", "state_dict")
+        self._optimizers: _Registry[torch.optim.Optimizer] = _Registry("optimizer", "param_groups")
 
     def register_model(self, name: str, model: torch.nn.Module, weak: bool = False) -> None:  # noqa: FBT001, FBT002
         """Register a model under a name."""
@@ -81,8 +87,8 @@ class Ledger:
         return self._models.get(name)
 
     def list_models(self) -> list[str]:
-        """Return the names of the models, sorted."""
-        return self._models.names()
+        """Return the names of the models that are alive, sorted."""
+        return list(self._models.living())
 
     def unregister_model(self, name: str) -> None:
         """Forget a model.
@@ -110,8 +116,12 @@ class Ledger:
         return self._optimizers.get(name)
 
     def list_optimizers(self) -> list[str]:
-        """Return the names of the optimizers, sorted."""
-        return self._optimizers.names()
+        """Return the names of the optimizers that are alive, sorted."""
+        return list(self._optimizers.living())
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimizers that are alive, by name."""
+        return self._optimizers.living()
 
     def unregister_optimizer(self, name: str) -> None:
         """Forget an optimizer.

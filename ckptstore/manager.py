@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import threading
 import time
 import uuid
 import weakref
@@ -18,24 +19,31 @@ from ckptstore import archive, keys
 from ckptstore.architecture import (
     PreparedArchitecture,
     load_architecture,
-    prepare_architecture,
     prepare_architecture_if_possible,
-    write_architecture,
+    save_architecture,
 )
 from ckptstore.background import BackgroundSaver, OnError, Policy, SaveHandle, finished
 from ckptstore.backups import BackupSource, save_backup
-from ckptstore.distributed import is_writer, on_writer
-from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, NoExperiment, UnknownExperiment, UntrustedPickle
+from ckptstore.distributed import check_writer_rank, is_writer, on_every_rank, on_writer
+from ckptstore.errors import (
+    CheckpointNotFound,
+    CorruptCheckpoint,
+    LedgerError,
+    NewerFormat,
+    NoExperiment,
+    UnknownExperiment,
+    UntrustedPickle,
+)
 from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
 from ckptstore.hashing import describe_model, plain_config
 from ckptstore.identity import HashOptions, Identity, establish
 from ckptstore.loading import MapLocation, choose_step, first_sound, loading_targets, read_checkpoint, restore
 from ckptstore.notices import logger, say, warn
-from ckptstore.participants import find_model, find_optimizer
+from ckptstore.participants import check_stateful, find_model, find_optimizer
 from ckptstore.provenance import Provenance
-from ckptstore.resuming import find_resumable, nothing_to_resume
+from ckptstore.resuming import descends_from, find_resumable, nothing_to_resume, restored_line
 from ckptstore.rng import restore_rng
-from ckptstore.saving import Origin, Stateful, Training, checkpoint_state
+from ckptstore.saving import Origin, Signature, Stateful, Training, checkpoint_state, signature_of
 from ckptstore.store import Store, StorePath, open_store, redact
 from ckptstore.view import CheckpointView
 from ckptstore.writer import CheckpointWriter, Save
@@ -91,6 +99,8 @@ class CheckpointManagerV2:
             self._store, self._owns_store = root_log_dir, False
         else:
             self._store, self._owns_store = open_store(root_log_dir, **(storage_options or {})), True
+        plain_config({}, ignore=ignore)  # says what is wrong with it
+        check_writer_rank(writer_rank)
         self._options = HashOptions(ignore=tuple(ignore), forward_source=forward_source, record_uids=record_uids)
         self._parent = None if parent is None else keys.check_hash(parent)
         self._data_h5_path = data_h5_path
@@ -99,11 +109,11 @@ class CheckpointManagerV2:
         self._identity = Identity()
         self._exp_hash: str | None = None
         self._config_in_effect: Mapping[str, Any] | None = None
-        self._seen_models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+        self._saved_models: weakref.WeakKeyDictionary[torch.nn.Module, Signature] = weakref.WeakKeyDictionary()
         self._writer = CheckpointWriter(
             BackgroundSaver(policy=save_policy, on_error=on_error, deadline_s=save_deadline_s)
         )
-        self._last_step = -1
+        self._last_step, self._choosing_step = -1, threading.Lock()
         self._run_id = uuid.uuid4().hex
         self._resumed_from: dict[str, Any] | None = None
 
@@ -190,13 +200,16 @@ class CheckpointManagerV2:
             ConfigTypeError: a config value that has no plain form; names its path.
             UnsupportedModel, UnsupportedUID: the model or the UIDs cannot be hashed.
         """
+        before = self._identity.components["model"]
         exp_hash, is_new, hashed_config = on_writer(
             lambda: self._establish(model, config, active_data_uids, force=force), self._writer_rank
         )
         if config is not None or self._exp_hash is None:
             self._config_in_effect = hashed_config
+        if before not in (None, self._identity.components["model"]):
+            self._resumed_from = None  # another network, which begins from scratch
         self._exp_hash = self._parent = exp_hash
-        self._seen_models, self._last_step = weakref.WeakSet(), -1
+        self._saved_models, self._last_step = weakref.WeakKeyDictionary(), -1
         return exp_hash, is_new
 
     def list_experiment_hashes(self) -> list[str]:
@@ -309,6 +322,8 @@ class CheckpointManagerV2:
         """
         began = time.perf_counter()
         experiment = self._experiment()
+        check_stateful(scheduler, "scheduler")
+        check_stateful(scaler, "scaler")
         step = on_writer(lambda: self._next_step(experiment), self._writer_rank) if step is None else step
         path = self._store.path(keys.checkpoint_key(experiment.exp_hash, step))
         if not is_writer(self._writer_rank):
@@ -323,12 +338,12 @@ class CheckpointManagerV2:
         state = checkpoint_state(
             training, step=step, metadata=metadata, origin=self._origin(experiment), save_rng=self._save_rng
         )
-        save = Save(experiment, step, state, self._architecture_to_save(module))
+        signature = signature_of(state["model_state_dict"])
+        save = Save(experiment, step, state, self._architecture_to_save(module, signature))
         handle = None if blocking else self._writer.start(save, began)
         if blocking:
             self._writer.write(save)
-        self._last_step = max(step, self._last_step)
-        self._seen_models.add(module)
+        self._saved_models[module] = signature
         return handle or path
 
     def flush(self) -> None:
@@ -355,7 +370,7 @@ class CheckpointManagerV2:
         experiment = self._experiment()
         key = keys.architecture_key(experiment.exp_hash)
         if is_writer(self._writer_rank):
-            write_architecture(experiment, prepare_architecture(find_model(model, model_name)))
+            save_architecture(experiment, find_model(model, model_name))
         return self._store.path(key)
 
     def save_config(self, config: Any, config_name: str = "config") -> StorePath:
@@ -508,6 +523,7 @@ class CheckpointManagerV2:
         *,
         scheduler: Stateful | None = None,
         scaler: Stateful | None = None,
+        load_optimizer: bool = True,
         from_hash: str | None = None,
         map_location: MapLocation = None,
         strict: bool = True,
@@ -523,6 +539,7 @@ class CheckpointManagerV2:
             optimizer: by default the ledger's only optimizer of this model.
             scheduler: anything with a load_state_dict().
             scaler: a GradScaler.
+            load_optimizer: False leaves the optimizer alone.
             from_hash: go on from another experiment's checkpoint under the current hash, which records it as its
                 parent.
             map_location: device of the returned tensors, and of a model on the meta device.
@@ -534,21 +551,33 @@ class CheckpointManagerV2:
 
         Raises:
             IncompatibleCheckpoint: it does not fit; lists the differences.
+            UnknownExperiment: nothing lies under from_hash.
+            LedgerError: no model was given, and the ledger has not exactly one.
         """
         current, source = self._experiment(), self._experiment(from_hash)
-        training = loading_targets(model, optimizer=optimizer, scheduler=scheduler, scaler=scaler)
+        if from_hash is not None and from_hash not in self.list_experiment_hashes():
+            raise UnknownExperiment(f"nothing lies under {from_hash}; {self._known()}")
+        training = loading_targets(
+            model, optimizer=optimizer, load_optimizer=load_optimizer, scheduler=scheduler, scaler=scaler
+        )
+        if training.model is None:
+            raise LedgerError("which model is to go on? give it, or register exactly one in the ledger")
+        self.flush()
         found = find_resumable(source, writer_rank=self._writer_rank, map_location=map_location)
         if found is None:
             if is_writer(self._writer_rank):
                 say(self._nothing_to_resume(source))
             return None
-        state = self._restore(source, *found, training, strict=strict, map_location=map_location)
+        state = on_every_rank(
+            lambda: self._restore(source, *found, training, strict=strict, map_location=map_location)
+        )
         if current.exp_hash != source.exp_hash:
             on_writer(lambda: self._record_parent(current, source.exp_hash), self._writer_rank)
         if is_writer(self._writer_rank):
             if state.get("rng_state"):
                 restore_rng(state["rng_state"])
-            say(f"resumed from step {found[0].step} of experiment {source.exp_hash} in {redact(self._store.url)}")
+            done = restored_line(training, state)
+            say(f"resumed from step {found[0].step} of experiment {source.where_it_is()}: {done}")
         return state
 
     def load_config(self, exp_hash: str | None = None, config_name: str = "config") -> dict[str, Any]:
@@ -570,7 +599,7 @@ class CheckpointManagerV2:
         Args:
             exp_hash: another experiment than the current one.
             trusted: must be True, and should be only for stores that nobody else can write to.
-            map_location: device of the tensors that the file holds by value.
+            map_location: device of the non-persistent buffers, which the file holds by value.
 
         Raises:
             UntrustedPickle: trusted is not True; nothing was read.
@@ -623,10 +652,13 @@ class CheckpointManagerV2:
         )
 
     def _next_step(self, experiment: Experiment) -> int:
-        return max(experiment.next_step(), self._last_step + 1)
+        listed = experiment.next_step()
+        with self._choosing_step:  # what is in flight is not listed yet
+            self._last_step = max(listed, self._last_step + 1)
+            return self._last_step
 
-    def _architecture_to_save(self, model: torch.nn.Module) -> PreparedArchitecture | None:
-        if model in self._seen_models:
+    def _architecture_to_save(self, model: torch.nn.Module, signature: Signature) -> PreparedArchitecture | None:
+        if self._saved_models.get(model) == signature:
             return None
         hashed = self._identity.model
         if hashed and hashed.digest != describe_model(model, forward_source=self._options.forward_source).digest:
@@ -645,22 +677,28 @@ class CheckpointManagerV2:
     ) -> dict[str, Any]:
         where = experiment.where(record.info.key)
         restore(training, state, where=where, strict=strict, device=map_location)
-        self._parent = experiment.exp_hash
-        self._resumed_from = {"exp_hash": experiment.exp_hash, "step": record.step, "run_id": state.get("run_id")}
+        if training.model is not None:  # else it was only looked at
+            self._parent = experiment.exp_hash
+            self._resumed_from = {"exp_hash": experiment.exp_hash, "step": record.step, "run_id": state.get("run_id")}
         return state
 
     def _record_parent(self, current: Experiment, parent: str) -> None:
-        record = _record_if_sound(current) or self._identity.provenance(self._options, parent)
-        if record.parent != parent:
-            current.overwrite_provenance(dataclasses.replace(record, parent=parent))
+        record = _record_if_sound(current)
+        if (record and record.parent == parent) or descends_from(self._store, parent, current.exp_hash):
+            return
+        fresh = self._identity.provenance(self._options, parent)
+        current.overwrite_provenance(dataclasses.replace(record, parent=parent) if record else fresh)
 
     def _nothing_to_resume(self, source: Experiment) -> str:
-        record = _record_if_sound(source) or self._identity.provenance(self._options, None)
-        return nothing_to_resume(self._store, record)
+        own = self._identity.provenance(self._options, None)
+        record = _record_if_sound(source)
+        return nothing_to_resume(self._store, record or dataclasses.replace(own, exp_hash=source.exp_hash))
 
 
 def _record_if_sound(experiment: Experiment) -> Provenance | None:
     try:
         return experiment.provenance()
+    except NewerFormat:
+        raise
     except (CheckpointNotFound, CorruptCheckpoint):
         return None

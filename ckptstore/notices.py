@@ -14,8 +14,8 @@ class CkptStoreWarning(UserWarning):
 
 
 def say(line: str) -> None:
-    """Log a line at level INFO; where the program has not set up logging, write it to stderr instead."""
-    if logger.hasHandlers():
+    """Log a line at level INFO; where the program's logging would not show that, write it to stderr instead."""
+    if logger.hasHandlers() and logger.isEnabledFor(logging.INFO):
         logger.info(line)
     else:
         sys.stderr.write(f"ckptstore: {line}\n")

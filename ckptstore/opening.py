@@ -21,9 +21,13 @@ GROUP = "ckptstore.backends"
 """The entry-point group: a name is a URL scheme, a value a Store class; "*" serves every other scheme.
 
 A value may end with the extra that brings what the backend needs: ``s3 = "package.module:S3Store [s3]"``.
+Where two packages serve one scheme, another package goes before ckptstore.
 """
 
+_OURS = "ckptstore"
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+::.*://")
 
 
 def open_store(url: str | os.PathLike[str], **options: object) -> Store:
@@ -56,6 +60,8 @@ def _scheme(location: str) -> str | None:
     scheme = found.group(1).lower()
     if location[found.end() :].startswith("//"):
         return scheme
+    if _CHAIN.match(location):
+        raise InvalidURL(f"{redact(location)!r} is a chain of filesystems; open the place itself by its own URL")
     if scheme in _installed() or location[found.end() :].startswith("/"):
         raise InvalidURL(f"{redact(location)!r} is neither a path nor a URL; write {scheme}://, or ./ before a path")
     return None
@@ -100,4 +106,10 @@ def _requirement(backend: EntryPoint) -> str:
 
 
 def _installed() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    points = sorted(entry_points(group=GROUP), key=_precedence)
+    return {point.name: point for point in points}
+
+
+def _precedence(point: EntryPoint) -> tuple[bool, str]:
+    package = "" if point.dist is None else point.dist.name
+    return package != _OURS, package

@@ -48,18 +48,32 @@ def find_optimizer(
             raise ValueError("an optimizer was given together with save_optimizer/load_optimizer=False; drop one")
         return None
     if optimizer is not None:
-        return optimizer
+        return _checked(optimizer)
     if name is not None:
         return GLOBAL_LEDGER.get_optimizer(name)
     return _only_optimizer_of(model) if model is not None else None
+
+
+def check_stateful(part: object, what: str) -> None:
+    """Raise TypeError unless a scheduler or scaler is None or can save and load its state."""
+    if part is not None and not (hasattr(part, "state_dict") and hasattr(part, "load_state_dict")):
+        raise TypeError(
+            f"{what} is a {type(part).__name__} without state_dict() and load_state_dict(); give the object"
+        )
+
+
+def _checked(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "load_state_dict"):
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}, not an optimizer; give the object itself")
+    return optimizer
 
 
 def _only_optimizer_of(model: torch.nn.Module) -> torch.optim.Optimizer | None:
     own = {id(parameter) for parameter in model.parameters()}
     fitting = {
         name: optimizer
-        for name in GLOBAL_LEDGER.list_optimizers()
-        if _shares_parameters(optimizer := GLOBAL_LEDGER.get_optimizer(name), own)
+        for name, optimizer in GLOBAL_LEDGER.optimizers().items()
+        if _shares_parameters(optimizer, own)
     }
     if len(fitting) > 1:
         raise LedgerError(f"which optimizer? give optimizer_name or the object (of this model: {', '.join(fitting)})")

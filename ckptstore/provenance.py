@@ -17,7 +17,8 @@ COMPONENTS = ("model", "config", "data")
 _NAMED_MODULES = 3
 
 
-def _versions() -> dict[str, str]:
+def current_versions() -> dict[str, str]:
+    """Return the versions of ckptstore, torch and Python that run."""
     import torch
 
     return {"ckptstore": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
@@ -47,9 +48,9 @@ class Provenance:
     sample_count: int | None = None
     ignored_keys: tuple[str, ...] = ()
     parent: str | None = None
-    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="microseconds"))
-    versions: Mapping[str, str] = field(default_factory=_versions)
-    git_commit: str | None = field(default_factory=lambda: git_commit(Path.cwd()))
+    created_at: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
     modules: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, bool] = field(default_factory=dict)
 
@@ -82,12 +83,14 @@ def parse_provenance(record: object, where: str) -> Provenance:
         raise CorruptCheckpoint(f"{where} is not a provenance record")
     if record["format"] > RECORD_FORMAT:
         raise NewerFormat(f"{where} has format {record['format']}, this is for {RECORD_FORMAT}; upgrade ckptstore")
-    known = {name: value for name, value in record.items() if name in Provenance.__slots__}
+    known = {name: value for name, value in record.items() if name in Provenance.__slots__ and value is not None}
     try:
-        known["ignored_keys"] = tuple(known.get("ignored_keys", ()))
+        for name in ("components", "versions", "modules", "sources"):
+            known[name] = dict(known.get(name, {}))
         known["components"] = {name: known["components"].get(name) for name in COMPONENTS}
+        known["ignored_keys"] = tuple(known.get("ignored_keys", ()))
         return Provenance(**known)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError) as error:
         raise CorruptCheckpoint(f"{where} is not a provenance record: {error}") from None
 
 
@@ -121,9 +124,19 @@ def _changed_modules(old: Provenance, new: Provenance) -> Iterator[str]:
             yield path or "the root"
 
 
-def git_commit(start: Path) -> str | None:
-    """Return the commit checked out in the repository around a folder, read from its files; None without one."""
+def current_time() -> str:
+    """Return the time, UTC, as ISO 8601 text."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def git_commit(folder: Path | None = None) -> str | None:
+    """Return the commit checked out in the repository around a folder, read from its files; None without one.
+
+    Args:
+        folder: by default the working directory.
+    """
     try:
+        start = folder or Path.cwd()
         for folder in (start, *start.parents):
             if (folder / ".git").exists():
                 return _head_commit(folder / ".git")

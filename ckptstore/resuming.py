@@ -15,10 +15,12 @@ from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
 from ckptstore.loading import MapLocation, first_sound, read_checkpoint
 from ckptstore.notices import warn
 from ckptstore.provenance import Provenance, changed_components, describe_change
+from ckptstore.saving import Training
 from ckptstore.store import Store
 
 _READERS = 16
 _MOST_RECORDS = 1_000
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class ResumeOrder:
 def resume_order(experiment: Experiment) -> ResumeOrder:
     """Return what to try, newest run first.
 
-    Usually the highest step is also what was saved last, which costs one listing and one suffix read. After a
+    Where the highest step is also the last that was written, it costs one listing and one suffix read. After a
     rollback a lower step is newer. A checkpoint's own timestamp decides; the store's times, which are never earlier
-    than that, only rule out what need not be read (a mirrored experiment has its times from the mirroring).
+    than that, only rule out what need not be read: nothing of a copied experiment, whose times are those of the copy.
     """
     descending = experiment.checkpoints()[::-1]
     indexes: dict[str, archive.Index] = {}
@@ -65,8 +67,9 @@ def _saved_after_highest(
             continue
         since = min(saved_at, highest.modified)
         suspects = [record for record in descending[position + 1 :] if record.modified >= since]
-        times = [(_saved_at(experiment, record, indexes), record) for record in suspects]
-        later = [(when, record) for when, record in times if when and when > saved_at]
+        with ThreadPoolExecutor(_READERS) as readers:
+            times = list(readers.map(lambda record: _saved_at(experiment, record, indexes), suspects))
+        later = [(when, record) for when, record in zip(times, suspects, strict=True) if when and when > saved_at]
         return [record for _, record in sorted(later, key=lambda pair: pair[0], reverse=True)]
     return []
 
@@ -109,13 +112,30 @@ def find_resumable(
 def nothing_to_resume(store: Store, own: Provenance) -> str:
     """Return one line: there is no checkpoint, which experiment is nearest to this one, and what differs."""
     start = f"nothing to resume: experiment {own.exp_hash} has no sound checkpoint"
-    nearest = min(_others(store, own), key=lambda other: _distance(own, other), default=None)
-    if nearest is None:
+    ranked = sorted(_others(store, own), key=lambda other: _distance(own, other))
+    if not ranked:
         return f"{start}, and there is no other experiment; starting from scratch"
-    change = describe_change(nearest, own)
+    trained = (other for other in ranked[:_MOST_LISTED] if Experiment(store, other.exp_hash).checkpoints())
+    nearest = next(trained, None)
+    change = describe_change(nearest or ranked[0], own)
+    if nearest is None:
+        return f"{start}; nearest is {ranked[0].exp_hash}, which differs in: {change}; it has no checkpoint either"
     return (
         f"{start}; nearest is {nearest.exp_hash}, which differs in: {change}; resume(from_hash=...) goes on from it"
     )
+
+
+def descends_from(store: Store, exp_hash: str, ancestor: str) -> bool:
+    """Whether an experiment came out of another one, by the parents that records name. One read for each step."""
+    seen: set[str] = set()
+    current: str | None = exp_hash
+    while current is not None and current not in seen:
+        if current == ancestor:
+            return True
+        seen.add(current)
+        record = _record(store, current)
+        current = record.parent if record else None
+    return False
 
 
 def _distance(own: Provenance, other: Provenance) -> tuple[int, int, float]:
@@ -125,7 +145,7 @@ def _distance(own: Provenance, other: Provenance) -> tuple[int, int, float]:
 
 def _timestamp(record: Provenance) -> float:
     try:
-        return datetime.fromisoformat(record.created_at).timestamp()
+        return datetime.fromisoformat(record.created_at or "").timestamp()
     except (TypeError, ValueError):
         return 0.0
 
@@ -142,3 +162,13 @@ def _record(store: Store, exp_hash: str) -> Provenance | None:
         return Experiment(store, exp_hash).provenance()
     except CkptStoreError:
         return None
+
+
+def restored_line(training: Training, state: Mapping[str, Any]) -> str:
+    """Return what of a checkpoint was restored, and what it holds besides that nobody gave an object for."""
+    parts = ("optimizer", "scheduler", "scaler")
+    held = [name for name in parts if state.get(f"{name}_state_dict") is not None]
+    restored = ["model", *(name for name in held if getattr(training, name) is not None)]
+    restored += ["RNG"] if state.get("rng_state") else []
+    left = [name for name in held if getattr(training, name) is None]
+    return f"restored {', '.join(restored)}" + (f"; it also holds {', '.join(left)}, not given" if left else "")

@@ -17,10 +17,9 @@ def capture_rng() -> dict[str, Any]:
     own to save, as metadata.
     """
     version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         "python": [version, list(words), gauss],
-        "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+        "numpy": _plain(np.random.get_state(legacy=False)),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -35,9 +34,20 @@ def restore_rng(state: Mapping[str, Any]) -> None:
         ValueError, TypeError, RuntimeError: the state is not one that `capture_rng` returned.
     """
     version, words, gauss = state["python"]
-    name, keys, position, has_gauss, cached = state["numpy"]
     random.setstate((version, tuple(words), gauss))
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    np.random.set_state(_arrays(state["numpy"]))
     torch.set_rng_state(state["torch"].cpu())
     for device in range(min(len(state.get("cuda", ())), torch.cuda.device_count())):
         torch.cuda.set_rng_state(state["cuda"][device].cpu(), device)
+
+
+def _plain(state: Any) -> Any:
+    """Return numpy's state, whichever bit generator it is of, with lists for arrays."""
+    if isinstance(state, dict):
+        return {name: _plain(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray | np.generic) else state
+
+
+def _arrays(state: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {name: np.array(v, dtype=np.uint64) if isinstance(v, list) else v for name, v in state["state"].items()}
+    return {**state, "state": inner}

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
+from ckptstore.archive import savable
 from ckptstore.errors import UnsavableState, UnsupportedModel
 from ckptstore.hashing import clean_names, unwrap
 from ckptstore.rng import capture_rng
 
 CHECKPOINT_FORMAT = 1
+
+
+Signature: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names and shapes of a model's tensors: enough to see that a model was rebuilt in place."""
+
+
+def signature_of(model_state_dict: Mapping[str, Any]) -> Signature:
+    """Return names and shapes of a state dict."""
+    return tuple((name, tuple(value.shape)) for name, value in model_state_dict.items() if hasattr(value, "shape"))
 
 
 class Stateful(Protocol):
@@ -36,12 +45,14 @@ class Training:
         optimizer: its optimizer.
         scheduler: of the learning rate, or a list's worth of them behind one state_dict.
         scaler: a GradScaler.
+        optimizer_asked_for: False where it only happened to be in the ledger.
     """
 
     model: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
     scheduler: Stateful | None = None
     scaler: Stateful | None = None
+    optimizer_asked_for: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +127,14 @@ def plain_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(metadata, Mapping):
         raise UnsavableState(f"metadata is a {type(metadata).__name__}; pass a dict such as {{'loss': 0.1}}")
-    return {key: _plain(value) for key, value in metadata.items()}
+    return {key: _with_numbers(value) for key, value in savable(metadata, path="metadata").items()}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.ndim == 0:
-        return value.item()
-    if isinstance(value, numbers.Number) and hasattr(value, "item"):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+def _with_numbers(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.item() if value.ndim == 0 else value.clone()  # not the large tensor that it may be a slice of
+    if isinstance(value, dict):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_with_numbers, value))
+    return value

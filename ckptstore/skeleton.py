@@ -2,7 +2,8 @@
 
 Parameters and persistent buffers are pickled as meta tensors, every other tensor (non-persistent buffers such as
 rotary tables, plain attributes) by value. Classes that other programs cannot import are pickled by value with
-cloudpickle, which ties the file to one Python minor version. Unpickling runs code: only for files one trusts.
+cloudpickle, which ties the file to one Python minor version and takes along the globals that their methods name: no
+secret should be one. Unpickling runs code: only for files one trusts.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -20,19 +21,19 @@ from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat, UnsupportedMo
 from ckptstore.hashing import unwrap
 from ckptstore.objects import Buffer
 
-MAX_TENSOR_BYTES = 64 * 1024 * 1024
-"""The most that one tensor pickled by value may take."""
+MAX_TENSOR_BYTES = MAX_SKELETON_BYTES = 64 * 1024 * 1024
+"""The most that one tensor pickled by value, or all of the skeleton, may take."""
 
 
 def dump_skeleton(model: torch.nn.Module) -> bytes:
     """Return the sealed architecture file of a model; wrappers such as DataParallel are left out.
 
     Raises:
-        UnsupportedModel: it cannot be pickled, or keeps a tensor over 64 MiB that is neither a parameter nor a
-            persistent buffer; the message names it.
+        UnsupportedModel: it cannot be pickled, or what is neither a parameter nor a persistent buffer is over 64 MiB;
+            the message names a single tensor of that size.
     """
     bare = unwrap(model)
-    target = io.BytesIO()
+    target = _Bounded()
     try:
         _pickler(target, bare).dump(bare)
     except UnsupportedModel:
@@ -44,6 +45,18 @@ def dump_skeleton(model: torch.nn.Module) -> bytes:
         ) from error
     body = target.getvalue()
     return seal_pickle(SealedPickle(body, _python(), by_value=b"cloudpickle" in body))
+
+
+class _Bounded(io.BytesIO):
+    """A buffer that refuses to grow into a data set that a model, or a function of a notebook, happens to hold."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_SKELETON_BYTES:
+            raise UnsupportedModel(
+                f"the model's architecture takes over {MAX_SKELETON_BYTES} bytes besides its weights; "
+                "it, or a global that its methods use, holds data: keep that outside of the model"
+            )
+        return super().write(data)
 
 
 def load_skeleton(data: Buffer, where: str) -> torch.nn.Module:
@@ -82,23 +95,30 @@ def architecture_text(model: torch.nn.Module) -> str:
     return f"{bare}\n\nparameters: {count:,}\n"
 
 
-def materialise(model: torch.nn.Module, device: torch.device | str) -> None:
-    """Give every meta tensor of a model memory on a device, uninitialised; ties are kept, other tensors untouched."""
-    made: dict[int, torch.Tensor] = {}
-    for module in model.modules():
-        for name, parameter in module._parameters.items():  # noqa: SLF001  # where torch itself replaces one
-            if parameter is not None and parameter.is_meta:
-                real = _real(parameter, device, made)
-                module._parameters[name] = cast(torch.nn.Parameter, real)  # noqa: SLF001
-        for name, buffer in module._buffers.items():  # noqa: SLF001
-            if buffer is not None and buffer.is_meta:
-                module._buffers[name] = _real(buffer, device, made)  # noqa: SLF001
+def materialise(model: torch.nn.Module, device: torch.device | str) -> Callable[[], None]:
+    """Give every meta tensor of a model memory on a device, uninitialised, and return what undoes it.
+
+    The tensors stay the objects they are: ties, attributes, hooks and the optimizers that hold them go on with them.
+    """
+    swapped: list[tuple[torch.Tensor, torch.Tensor]] = []
+    tensors = {id(tensor): tensor for module in model.modules() for tensor in _registered(module)}
+    for tensor in tensors.values():
+        if tensor.is_meta:
+            real = _empty(tuple(tensor.shape), tensor.stride(), tensor.dtype, device, _role(tensor))
+            real.__dict__.update(tensor.__dict__)
+            torch.utils.swap_tensors(tensor, real)  # type: ignore[no-untyped-call]
+            swapped.append((tensor, real))
+
+    def undo() -> None:
+        for tensor, other in swapped:
+            torch.utils.swap_tensors(tensor, other)  # type: ignore[no-untyped-call]
+
+    return undo
 
 
-def _real(tensor: torch.Tensor, device: torch.device | str, made: dict[int, torch.Tensor]) -> torch.Tensor:
-    if id(tensor) not in made:
-        made[id(tensor)] = _empty(tuple(tensor.shape), tensor.stride(), tensor.dtype, device, _role(tensor))
-    return made[id(tensor)]
+def _registered(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    for registry in (module._parameters, module._buffers):  # noqa: SLF001  # what state_dict itself walks
+        yield from (tensor for tensor in registry.values() if tensor is not None)
 
 
 def _pickler(target: io.BytesIO, model: torch.nn.Module) -> pickle.Pickler:

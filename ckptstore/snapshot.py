@@ -99,7 +99,11 @@ class _Copying:
 
     def _buffer(self, size_bytes: int, *, pinned: bool) -> torch.Tensor:
         reusable = self._free.get((size_bytes, pinned))
-        return reusable.pop() if reusable else torch.empty(size_bytes, dtype=torch.uint8, pin_memory=pinned)
+        return (
+            reusable.pop()
+            if reusable
+            else torch.empty(size_bytes, dtype=torch.uint8, device="cpu", pin_memory=pinned)
+        )
 
     def _copy_from_gpu(self, buffer: torch.Tensor, source: torch.Tensor) -> None:
         stream = self._streams.get(source.device)

@@ -44,14 +44,17 @@ class CheckpointWriter:
         self._pool = SnapshotPool()
 
     def write(self, save: Save) -> None:
-        """Write a checkpoint: whole or not at all, durable when this returns. One upload.
+        """Write a checkpoint after those in flight: whole or not at all, durable when this returns. One upload.
 
         Raises:
             UnsavableState: before the first byte.
+            StoreError, SaveStalled: this one failed, or, once this one is durable, one in the background had.
         """
-        self._saver.flush()
         planned = archive.plan(save.state)
-        _put(save, planned.buffers())
+        with self._saver.turn:
+            self._saver.wait()
+            _put(save, planned.buffers())
+        self._saver.report()
 
     def start(self, save: Save, began: float) -> SaveHandle:
         """Copy the state and return; it is written while training goes on.
@@ -64,11 +67,12 @@ class CheckpointWriter:
             UnsavableState: before the first byte.
             MemoryError, RuntimeError: there is no memory for the copy; nothing was saved.
         """
-        self._saver.make_room()
-        snapshot = self._pool.take(save.state)
         name = f"save of step {save.step} of experiment {save.experiment.exp_hash}"
-        job = Job(lambda progress: _write(save, snapshot, progress), snapshot.release, name)
-        self._saver.start(job)
+        with self._saver.turn:
+            self._saver.make_room()
+            snapshot = self._pool.take(save.state)
+            job = Job(lambda progress: _write(save, snapshot, progress), snapshot.release, name)
+            self._saver.start(job)
         path = save.experiment.store.path(save.key)
         return SaveHandle(save.step, path, time.perf_counter() - began, job.outcome)
 
@@ -78,7 +82,8 @@ class CheckpointWriter:
         Raises:
             StoreError, SaveStalled: a save failed.
         """
-        self._saver.flush()
+        self._saver.wait()
+        self._saver.report()
 
 
 def _write(save: Save, snapshot: Snapshot, progress: Callable[[], None]) -> None:

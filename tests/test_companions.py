@@ -12,7 +12,6 @@ from ckptstore.companions import (
     digest_line,
     open_pickle,
     open_text,
-    parse_digest_line,
     seal_pickle,
     seal_text,
 )
@@ -89,9 +88,3 @@ def test_a_pickle_of_an_older_tool_has_no_trailer():
 def test_the_line_of_a_backup_is_what_sha256sum_reads():
     digest = hashlib.sha256(b"data").hexdigest()
     assert digest_line(digest, "a_data.h5") == f"{digest}  a_data.h5\n".encode()
-    assert parse_digest_line(digest_line(digest, "a_data.h5"), "x") == digest
-
-
-def test_another_line_is_corrupt():
-    with pytest.raises(CorruptCheckpoint, match="not a line of sha256sum"):
-        parse_digest_line(b"hello", "x")

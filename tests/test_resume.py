@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ckptstore import CheckpointManagerV2, CkptStoreWarning, keys
-from ckptstore.errors import IncompatibleCheckpoint
+from ckptstore import CheckpointManagerV2, CkptStoreWarning, keys, ledgers
+from ckptstore.errors import IncompatibleCheckpoint, LedgerError, UnknownExperiment
 from tests.models import Job, Net, same
 
 
@@ -60,7 +60,10 @@ def test_a_resume_says_in_one_line_what_it_did(any_store, said):
     manager = _open(any_store)
     manager.save_model_checkpoint(Job().model, step=12)
     line = said(lambda: manager.resume(Net()))
-    assert line == f"ckptstore: resumed from step 12 of experiment {manager.exp_hash} in {any_store.url}\n"
+    assert (
+        line == f"ckptstore: resumed from step 12 of experiment {manager.exp_hash} in {any_store.url}: "
+        "restored model, RNG\n"
+    )
 
 
 def test_with_logging_set_up_it_is_logged_instead(any_store, caplog):
@@ -85,6 +88,7 @@ def test_what_is_saved_after_a_resume_says_where_it_came_from(any_store):
 def test_nothing_to_resume_names_the_nearest_experiment_and_what_differs(any_store, said):
     far = _open(any_store, model=Net(width=9), config={"lr": 5})
     near = _open(any_store, config={"lr": 0.2})
+    near.save_model_checkpoint(Net(), step=1)
     assert far.exp_hash != near.exp_hash
     manager = _open(any_store, config={"lr": 0.1})
     line = said(lambda: manager.resume(Net()))
@@ -163,3 +167,73 @@ def test_a_checkpoint_that_does_not_fit_is_not_continued(any_store):
     with pytest.raises(IncompatibleCheckpoint, match=r"conv.weight: shape"):
         manager.resume(Net(), from_hash=old.exp_hash)
     assert manager.provenance()["parent"] is None
+
+
+def test_a_nearest_experiment_without_checkpoints_is_not_recommended(any_store, said):
+    near = _open(any_store, config={"lr": 0.2})
+    manager = _open(any_store)
+    line = said(lambda: manager.resume(Net()))
+    assert f"nearest is {near.exp_hash}, which differs in: config; it has no checkpoint either" in line
+
+
+def test_what_the_checkpoint_holds_besides_is_said(any_store, said):
+    manager, job = _open(any_store), Job()
+    _save(manager, job.train(1), 1)
+    line = said(lambda: manager.resume(Net()))
+    assert line.endswith("restored model, RNG; it also holds optimizer, scheduler, not given\n")
+
+
+def test_where_logging_would_not_show_it_the_line_goes_to_stderr(any_store, monkeypatch, capsys):
+    manager = _open(any_store)
+    manager.save_model_checkpoint(Job().model, step=12)
+    monkeypatch.setattr(logging.getLogger("ckptstore"), "disabled", True)
+    manager.resume(Net())
+    assert "resumed from step 12" in capsys.readouterr().err
+
+
+def test_resuming_nothing_and_from_nowhere_are_errors(any_store):
+    ledgers.clear()
+    manager = _open(any_store)
+    with pytest.raises(LedgerError, match="which model is to go on"):
+        manager.resume()
+    with pytest.raises(UnknownExperiment, match="nothing lies under 0000000000000000"):
+        manager.resume(Net(), from_hash="0" * 16)
+
+
+def test_a_parent_is_recorded_even_where_the_record_was_lost(any_store):
+    old = _open(any_store)
+    old.save_model_checkpoint(Net(), step=1)
+    manager = _open(any_store, config={"lr": 0.5})
+    any_store.delete([keys.provenance_key(manager.exp_hash)])
+    manager.resume(Net(), from_hash=old.exp_hash)
+    assert manager.provenance()["parent"] == old.exp_hash
+
+
+def test_a_family_tree_has_no_cycle(any_store):
+    manager = _open(any_store)
+    parent = manager.exp_hash
+    manager.save_model_checkpoint(Net(), step=1)
+    child, _ = manager.update_experiment_hash(config={"lr": 0.5})
+    manager.save_model_checkpoint(Net(), step=1)
+    manager.update_experiment_hash(config={"lr": 0.1}, force=True)
+    manager.resume(Net(), from_hash=child)
+    assert manager.provenance(parent)["parent"] is None
+    assert manager.provenance(child)["parent"] == parent
+
+
+def test_looking_at_another_experiment_does_not_rewrite_history(any_store):
+    other = _open(any_store, config={"lr": 0.5})
+    other.save_model_checkpoint(Net(), step=7)
+    manager = _open(any_store)
+    manager.load_latest_checkpoint(exp_hash=other.exp_hash)
+    manager.save_model_checkpoint(Net(), step=1)
+    assert manager.load_checkpoint(step=1)["resumed_from"] is None
+
+
+def test_another_network_begins_from_scratch(any_store):
+    manager = _open(any_store)
+    manager.save_model_checkpoint(Net(), step=1)
+    manager.resume(Net())
+    manager.update_experiment_hash(Net(width=9))
+    manager.save_model_checkpoint(Net(width=9), step=2)
+    assert manager.load_checkpoint(step=2)["resumed_from"] is None

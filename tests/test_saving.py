@@ -127,8 +127,8 @@ def test_an_enum_in_metadata_becomes_its_value(manager):
 @pytest.mark.parametrize(
     ("metadata", "path"),
     [
-        ({"deep": [1, {"fn": print}]}, r"\['metadata'\]\['deep'\]\[1\]\['fn'\]"),
-        ({"model": nn.Linear(1, 1)}, r"\['metadata'\]\['model'\]"),
+        ({"deep": [1, {"fn": print}]}, r"metadata\['deep'\]\[1\]\['fn'\]"),
+        ({"model": nn.Linear(1, 1)}, r"metadata\['model'\]"),
         ([1, 2], "metadata is a list"),
     ],
 )

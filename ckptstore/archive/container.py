@@ -12,12 +12,13 @@ compares, so there is exactly one sound form of a directory.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
+from ckptstore.errors import CorruptCheckpoint, NewerFormat, UnsupportedFormat
 
 ROOT = "archive/"
 """The folder inside the zip that holds the records; torch takes any name."""
@@ -154,14 +155,15 @@ def read_ending(tail: bytes, size_bytes: int) -> Ending:
     """Find the central directory of a marked object, from its last bytes.
 
     Raises:
-        UnsupportedFormat: written by a newer version.
+        NewerFormat: written by a newer version.
+        UnsupportedFormat: marked by something else.
         CorruptCheckpoint: the ending contradicts itself.
     """
     comment = tail[-ENDING_BYTES + _END.size :]
+    if re.match(rb"ckptstore[0-9]+ ", comment) and not comment.startswith(MARKER):
+        raise NewerFormat(f"marked {comment.split()[0].decode()!r}, which a newer version wrote; upgrade ckptstore")
     if not comment.startswith(MARKER):
-        raise UnsupportedFormat(
-            f"marked {comment[: len(MARKER)]!r}, not {MARKER!r}; upgrade ckptstore if it is newer"
-        )
+        raise UnsupportedFormat(f"marked {comment[: len(MARKER)]!r}, not {MARKER!r}")
     stop = size_bytes - ENDING_BYTES
     length, start = _END.unpack(tail[-ENDING_BYTES:][: _END.size])[5:7]
     wide = tail[-ENDING_BYTES - _ZIP64_ENDING_BYTES : -ENDING_BYTES]

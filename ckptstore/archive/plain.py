@@ -113,7 +113,7 @@ class _Copier:
         original, placed = self._placed[where]
         if placed is original:
             return tensor
-        moved = torch.empty(0, dtype=tensor.dtype)
+        moved = torch.empty(0, dtype=tensor.dtype, device="cpu")
         return moved.set_(placed, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 

@@ -104,4 +104,4 @@ def _placed(storage: torch.UntypedStorage, map_location: MapLocation) -> torch.U
     device = map_location.get("cpu", "cpu") if isinstance(map_location, Mapping) else map_location or "cpu"
     if torch.device(device).type == "cpu":
         return storage
-    return torch.empty(0, dtype=torch.uint8).set_(storage).to(device).untyped_storage()
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage).to(device).untyped_storage()

@@ -91,7 +91,7 @@ def storage_view(storage: torch.UntypedStorage) -> memoryview:
     """Return the bytes of a storage in CPU memory, without a copy."""
     if not storage.nbytes():
         return memoryview(b"")
-    return torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data
+    return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).numpy().data
 
 
 def storage_of(data: memoryview) -> torch.UntypedStorage:
