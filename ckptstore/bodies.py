@@ -21,7 +21,24 @@ def body_of(data: Buffer | Iterable[Buffer]) -> memoryview | Iterator[memoryview
         return as_bytes_view(data)
     if not isinstance(data, Iterable):
         raise TypeError(f"a store keeps a buffer or an iterable of buffers, not {type(data).__name__}")
-    return map(as_bytes_view, data)
+    return Views(map(as_bytes_view, data), getattr(data, "size_bytes", None))
+
+
+class Views(Iterator[memoryview]):
+    """Flat views, one after the other.
+
+    Attributes:
+        size_bytes: how much they are together, where the iterable has an attribute of that name that says so:
+            a bucket cuts an object into a limited number of parts, and a large one needs large parts from the
+            first on. None: unknown.
+    """
+
+    def __init__(self, views: Iterator[memoryview], size_bytes: int | None) -> None:
+        self._views = views
+        self.size_bytes = size_bytes
+
+    def __next__(self) -> memoryview:
+        return next(self._views)
 
 
 def _is_buffer(data: object) -> bool:
