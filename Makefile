@@ -13,15 +13,21 @@ LOG := $(VENV)/install.log
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types check wheel clean
+.PHONY: help venv demo demo-s3 demo-gcs test lint types check wheel clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## make .venv with everything that was tested
 
 demo: $(STAMP)  ## train, crash, resume, change, on real digits (STORE=s3://bucket/prefix)
 	@$(BIN)/python examples/train_digits.py --store "$(STORE)" $(ARGS)
+
+demo-s3: $(STAMP)  ## the same on a real S3 server, started and stopped for it
+	@$(BIN)/python -m tests.demo_server s3 $(ARGS)
+
+demo-gcs: $(STAMP)  ## the same on a GCS emulator, started and stopped for it
+	@$(BIN)/python -m tests.demo_server gcs $(ARGS)
 
 # One computing thread a worker: torch's own threads would fight for the cores that the workers use.
 test: $(STAMP)  ## run the tests (ARGS="-k name" for some)

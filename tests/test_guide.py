@@ -1,4 +1,4 @@
-"""What the user's guide shows, done on a folder, in memory and in a bucket."""
+"""What the user's guide shows, done on a folder, in memory and in buckets on every server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ UIDS = [f"sample_{i}" for i in range(20)]
 
 
 @pytest.fixture
-def manager(any_store: Store) -> Iterator[CheckpointManagerV2]:
-    with CheckpointManagerV2(root_log_dir=any_store) as manager:
+def manager(every_store: Store) -> Iterator[CheckpointManagerV2]:
+    with CheckpointManagerV2(root_log_dir=every_store) as manager:
         yield manager
 
 
@@ -31,11 +31,11 @@ def _empty_ledger() -> Iterator[None]:
     ledgers.clear()
 
 
-def test_the_basic_set_up_gives_a_hash_and_the_layout(manager, any_store):
+def test_the_basic_set_up_gives_a_hash_and_the_layout(manager, every_store):
     exp_hash, is_new = manager.update_experiment_hash(model=Net(), config=CONFIG, active_data_uids=UIDS)
     assert re.fullmatch("[0-9a-f]{16}", exp_hash)
     assert is_new
-    assert [info.key for info in any_store.list()] == [
+    assert [info.key for info in every_store.list()] == [
         f"checkpoints/{exp_hash}/hp/{exp_hash}_config.yaml",
         f"checkpoints/{exp_hash}/hp/{exp_hash}_provenance.yaml",
     ]
@@ -45,7 +45,7 @@ def test_the_basic_set_up_gives_a_hash_and_the_layout(manager, any_store):
     )
 
 
-def test_a_training_run_saves_every_few_steps_and_loads_the_latest(manager, any_store):
+def test_a_training_run_saves_every_few_steps_and_loads_the_latest(manager, every_store):
     job = Job()
     exp_hash, _ = manager.update_experiment_hash(model=job.model, config=CONFIG, active_data_uids=UIDS)
     for step in range(0, 6, 2):
@@ -62,7 +62,7 @@ def test_a_training_run_saves_every_few_steps_and_loads_the_latest(manager, any_
     assert same(other.model.state_dict(), job.model.state_dict())
     assert same(other.optimizer.state_dict(), job.optimizer.state_dict())
     assert manager.load_config()["batch_size"] == 64
-    assert [info.key.rpartition("/")[2] for info in any_store.list(f"checkpoints/{exp_hash}/model/")] == [
+    assert [info.key.rpartition("/")[2] for info in every_store.list(f"checkpoints/{exp_hash}/model/")] == [
         f"{exp_hash}_architecture.pkl",
         f"{exp_hash}_architecture.txt",
         f"{exp_hash}_step_000000.pt",
@@ -71,10 +71,10 @@ def test_a_training_run_saves_every_few_steps_and_loads_the_latest(manager, any_
     ]
 
 
-def test_a_save_returns_a_path_on_disk_and_a_upath_elsewhere(manager, any_store):
+def test_a_save_returns_a_path_on_disk_and_a_upath_elsewhere(manager, every_store):
     manager.update_experiment_hash(model=Net())
     path = manager.save_model_checkpoint(model=Net(), step=1)
-    assert isinstance(path, pathlib.Path if any_store.url.startswith("file:") else UPath)
+    assert isinstance(path, pathlib.Path if every_store.url.startswith("file:") else UPath)
 
 
 def test_each_component_changes_the_hash_and_opens_a_new_folder(manager):
@@ -94,7 +94,7 @@ def test_a_component_left_out_keeps_its_last_known_value(manager):
     assert manager.update_experiment_hash() == (everything, False)
 
 
-def test_data_is_backed_up_under_its_hash(manager, any_store, tmp_path):
+def test_data_is_backed_up_under_its_hash(manager, every_store, tmp_path):
     data = tmp_path / "main.h5"
     with h5py.File(data, "w") as file:
         file["x"] = np.arange(10)
@@ -102,7 +102,7 @@ def test_data_is_backed_up_under_its_hash(manager, any_store, tmp_path):
     assert is_new
     path = manager.save_data_backup(data_h5_path=data)
     assert path.name == f"{exp_hash}_data.h5"
-    assert any_store.get(f"checkpoints/{exp_hash}/data/{exp_hash}_data.h5") == data.read_bytes()
+    assert every_store.get(f"checkpoints/{exp_hash}/data/{exp_hash}_data.h5") == data.read_bytes()
     assert manager.get_checkpoint_info()["data_backups"] == [f"{exp_hash}_data.h5"]
 
 
@@ -159,8 +159,8 @@ def test_the_default_root_is_root_experiment(tmp_path, monkeypatch):
     assert (tmp_path / "root_experiment" / "checkpoints").is_dir()
 
 
-def test_the_users_folders_are_made_on_disk_and_nothing_in_a_bucket(manager, any_store):
+def test_the_users_folders_are_made_on_disk_and_nothing_in_a_bucket(manager, every_store):
     folders = [manager.data_dir, manager.logs_dir]
     assert [folder.name for folder in folders] == ["data", "logs"]
-    on_disk = any_store.url.startswith("file:")
-    assert all(folder.is_dir() for folder in folders) if on_disk else list(any_store.list()) == []
+    on_disk = every_store.url.startswith("file:")
+    assert all(folder.is_dir() for folder in folders) if on_disk else list(every_store.list()) == []

@@ -23,6 +23,14 @@ _MIB = 1024 * 1024
 _ONE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
 
 
+@pytest.fixture(params=["obstore", "s3fs"])
+def s3_options(s3_options: dict[str, Any], request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The same server through either engine: obstore cannot give a storage class."""
+    if request.param == "obstore":
+        return s3_options
+    return {**s3_options, "s3_additional_kwargs": {"StorageClass": "STANDARD"}}
+
+
 def test_opening_makes_no_request(s3_url: str, s3_options: dict[str, Any], http_log: HttpLog) -> None:
     with open_store(s3_url, **s3_options) as store:
         assert store.capabilities.atomic_create
@@ -121,7 +129,9 @@ def _any_range(dice: random.Random) -> ByteRange:
 
 def test_a_server_that_ignores_the_condition_cannot_mix_versions(s3_store: S3Store, faulty_s3: S3Server) -> None:
     s3_store.put("k", b"abc")
-    other = (("ETag", '"other"'), ("Content-Range", "bytes 0-2/3"))
+    other = (
+        ("ETag", '"other"'), ("Content-Range", "bytes 0-2/3"), ("Last-Modified", "Wed, 21 Oct 2026 07:28:00 GMT"),
+    )  # fmt: skip
     faulty_s3.set_faults(Fault("GET .*/k", "refuse", status=206, body="xyz", headers=other))
     with pytest.raises(ObjectChanged):
         list(s3_store.get_ranges("k", [ByteRange(0)], version=s3_store.stat("k").version))
@@ -129,9 +139,9 @@ def test_a_server_that_ignores_the_condition_cannot_mix_versions(s3_store: S3Sto
 
 def test_a_server_that_sends_too_little_is_noticed(s3_store: S3Store, faulty_s3: S3Server) -> None:
     s3_store.put("k", b"abcdef")
-    short = (("ETag", '"e"'), ("Content-Range", "bytes 0-2/6"))
+    short = (("ETag", '"e"'), ("Content-Range", "bytes 0-2/6"), ("Last-Modified", "Wed, 21 Oct 2026 07:28:00 GMT"))
     faulty_s3.set_faults(Fault("GET .*/k", "refuse", times=-1, status=206, body="abc", headers=short))
-    with pytest.raises(StoreUnavailable, match="other bytes"):
+    with pytest.raises(StoreUnavailable):
         s3_store.get("k")
 
 
@@ -170,7 +180,7 @@ def test_a_body_that_is_cut_short_is_taken_up_where_it_ended(
 def test_a_body_that_is_always_cut_short_is_an_error(s3_store: S3Store, faulty_s3: S3Server) -> None:
     s3_store.put("k", bytes(100_000))
     faulty_s3.set_faults(Fault("GET .*/k", "truncate", times=-1))
-    with pytest.raises(StoreUnavailable, match="of 100000 bytes"):
+    with pytest.raises(StoreUnavailable, match="'k'"):
         s3_store.get("k")
 
 

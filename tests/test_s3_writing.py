@@ -15,12 +15,20 @@ from ckptstore.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ckptstore_backends._s3_transfer import S3fsTransfer, UploadLimits
+from ckptstore_backends._obstore_upload import pieces_of
 from ckptstore_backends.s3 import S3Store
 from tests.servers import Fault, HttpLog, S3Server
 
 _MIB = 1024 * 1024
 _ONE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
+
+
+@pytest.fixture(params=["obstore", "s3fs"])
+def s3_options(s3_options: dict[str, Any], request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The same server through either engine: obstore cannot give a storage class."""
+    if request.param == "obstore":
+        return s3_options
+    return {**s3_options, "s3_additional_kwargs": {"StorageClass": "STANDARD"}}
 
 
 @pytest.fixture
@@ -31,8 +39,9 @@ def impatient(s3_url: str, s3_options: dict[str, Any]) -> Iterator[S3Store]:
 
 
 def _use_parts_of(store: S3Store, part_bytes: int) -> None:
-    assert isinstance(store._transfer, S3fsTransfer)
-    store._transfer.limits = UploadLimits(part_bytes=part_bytes)
+    transfer: Any = store._transfer
+    streamed = {"stream_part_bytes": part_bytes} if transfer.name == "obstore" else {}
+    transfer.limits = replace(transfer.limits, part_bytes=part_bytes, **streamed)
 
 
 def test_a_stream_goes_up_in_parallel_parts(s3_store: S3Store, http_log: HttpLog) -> None:
@@ -41,6 +50,30 @@ def test_a_stream_goes_up_in_parallel_parts(s3_store: S3Store, http_log: HttpLog
     s3_store.put("k", iter(parts))
     assert http_log.count() == {"POST": 2, "PUT": 3}
     assert bytes(s3_store.get("k")) == b"".join(parts)
+
+
+class Sized:
+    """A stream that says how long it is."""
+
+    def __init__(self, parts: list[bytes], size_bytes: int) -> None:
+        self._parts, self.size_bytes = parts, size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)
+
+
+def test_a_stream_that_tells_its_length_goes_up_in_parts_that_fit(s3_store: S3Store, http_log: HttpLog) -> None:
+    """What it says decides; what it has is 18 MiB: two parts of 16, or one of 18."""
+    s3_store.put("k", Sized([bytes(6 * _MIB)] * 3, 10_000 * 16 * _MIB))
+    assert http_log.count() == {"POST": 2, "PUT": 2}
+    s3_store.put("k", Sized([bytes(6 * _MIB)] * 3, 10_000 * 18 * _MIB))
+    puts = [request for request in http_log.requests if request.method == "PUT"]
+    assert len(puts) == (3 if s3_store.capabilities.transfer == "obstore" else 4)
+
+
+def test_a_stream_of_unknown_length_ends_where_ten_thousand_parts_do() -> None:
+    with pytest.raises(StoreError, match="10000 bytes"):
+        list(pieces_of([memoryview(bytes(10))] * 1001, 1))
 
 
 def test_the_producer_is_pulled_while_earlier_parts_are_on_their_way(s3_store: S3Store, http_log: HttpLog) -> None:

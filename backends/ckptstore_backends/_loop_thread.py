@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -19,6 +19,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(_ThreadEach(1))
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
@@ -50,6 +51,27 @@ def result_of(future: Future[_T]) -> _T:
     finally:
         future.cancel()
         del future  # with its error it would make a cycle that keeps the caller's buffers until a collection
+
+
+def start(work: Callable[[], _T], name: str) -> Future[_T]:
+    """Run blocking work in a daemon thread of its own."""
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # it is raised where the result is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
+
+
+class _ThreadEach(ThreadPoolExecutor):
+    """What a loop looks up host names with. Pools refuse work while the interpreter exits; this does not."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return start(lambda: fn(*args, **kwargs), "ckptstore blocking call")
 
 
 async def _settle() -> None:

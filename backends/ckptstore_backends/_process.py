@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -32,7 +33,7 @@ class PerProcess(Generic[_T]):
         self._close = close
         self._lock = threading.Lock()
         self._value: _T | None = None
-        self._finalizer: weakref.finalize[[_T], PerProcess[_T]] | None = None
+        self._finalizer: weakref.finalize[[Callable[[_T], None], _T], PerProcess[_T]] | None = None
         _EVERYONE.add(self)
 
     def get(self) -> _T:
@@ -40,7 +41,7 @@ class PerProcess(Generic[_T]):
         with self._lock:
             if self._value is None:
                 self._value = self._make()
-                self._finalizer = weakref.finalize(self, self._close, self._value)
+                self._finalizer = weakref.finalize(self, _release, self._close, self._value)
             return self._value
 
     def close(self) -> None:
@@ -54,8 +55,20 @@ class PerProcess(Generic[_T]):
         self._lock = threading.Lock()  # another thread of the parent may have held it
         if self._finalizer is not None:
             self._finalizer.detach()
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._value))  # never collected, so never closed
+            _keep_for_ever(self._value)
         self._value, self._finalizer = None, None
+
+
+def _release(close: Callable[[_T], None], value: _T) -> None:
+    if sys.is_finalizing():  # first used by an exit handler; the threads that closing would wait for are gone
+        _keep_for_ever(value)
+    else:
+        close(value)
+
+
+def _keep_for_ever(value: object) -> None:
+    """Have a value never collected, so that it is neither closed nor complains that nobody did."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
 def _forget_everything() -> None:

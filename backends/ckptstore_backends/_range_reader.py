@@ -6,6 +6,8 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
+import numpy as np
+
 from ckptstore.errors import StoreUnavailable
 from ckptstore.objects import ByteRange
 from ckptstore_backends._loop_thread import result_of
@@ -62,7 +64,7 @@ class _Reading:
         indexes = covering(span, self._requests)
         if len(indexes) == 1:
             return self._slice(indexes[0], span)
-        gathered = memoryview(bytearray(span.size_bytes))
+        gathered = np.empty(span.size_bytes, np.uint8).data  # a bytearray would be filled with zeros first
         filled = 0
         for index in indexes:
             piece = self._slice(index, span)

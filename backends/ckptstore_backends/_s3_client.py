@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from ckptstore.errors import InvalidKey, KeyNotFound
+from ckptstore.errors import InvalidKey, KeyNotFound, StoreNotFound
 from ckptstore_backends._loop_thread import LoopThread
 from ckptstore_backends._process import PerProcess
 from ckptstore_backends._s3_errors import expected_errors, translated
+from ckptstore_backends._s3_listing import read_page
 from ckptstore_backends._s3_options import new_filesystem
+from ckptstore_backends._s3_session import Session, keys_of, session_of
 
 _T = TypeVar("_T")
 
 _MAX_FULL_KEY_BYTES = 1024
+_DEADLINE_S = 180.0
+
+_WITH_A_LONG_BODY = frozenset(
+    {"put_object", "upload_part", "upload_part_copy", "copy_object", "complete_multipart_upload"}
+)
+"""As long as bytes move, or the server moves them, no deadline can tell that nothing happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +49,9 @@ class S3Client:
         self.prefix = prefix
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self.options = dict(options)
+        self.deadline_s = float(options.get("deadline_s", _DEADLINE_S))
         new_filesystem(self.options)  # contradictory options raise now, not in the middle of a run
-        self._connection = PerProcess(self._connect, _disconnect)
+        self._connection = PerProcess(partial(_connect, self.url, self.options), _disconnect)
 
     def full_key(self, key: str) -> str:
         """Return the key in the bucket."""
@@ -81,10 +92,10 @@ class S3Client:
         if key is not None:
             params["Key"] = self.full_key(key)
         try:
-            filesystem = self._connection.get().filesystem
-            if method == "delete_objects":
-                await _send_md5_of_deletes(filesystem)
-            answer: dict[str, Any] = await filesystem._call_s3(method, Bucket=self.bucket, **params)  # noqa: SLF001
+            filesystem = self._filesystem
+            await _adapt(filesystem, method)
+            async with asyncio.timeout(None if method in _WITH_A_LONG_BODY else self.deadline_s):
+                answer: dict[str, Any] = await filesystem._call_s3(method, Bucket=self.bucket, **params)  # noqa: SLF001
         except expected_errors() as error:
             raise self.translated(error, method, key) from error
         return answer
@@ -117,23 +128,74 @@ class S3Client:
             self.call("head_bucket")
             raise
 
+    def missing_bucket(self) -> StoreNotFound | None:
+        """Ask whether the bucket is there; return the error that says that it is not."""
+        try:
+            self.call("head_bucket")
+        except StoreNotFound as error:
+            return error
+        return None
+
+    def region_of_bucket(self) -> str:
+        """Ask where the bucket is, or return "" where the server does not say."""
+        headers = self.call("head_bucket").get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return str(headers.get("x-amz-bucket-region", ""))
+
+    def session(self) -> Session:
+        """Return the settings in effect; makes no request.
+
+        Raises:
+            StoreError: options, environment and profile do not make a session.
+        """
+        return self._connection.get().thread.run(self._translating(session_of(self._filesystem, self.options)))
+
+    def credentials(self) -> Any:
+        """Return the credentials in effect, refreshed when they expire soon.
+
+        Raises:
+            AccessDenied: there are none.
+        """
+        return self._connection.get().thread.run(self._translating(keys_of(self._filesystem, self.options)))
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
 
-    def _connect(self) -> _Connection:
-        return _Connection(LoopThread(f"ckptstore {self.url}"), new_filesystem(self.options))
+    async def _translating(self, work: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return await work
+        except expected_errors() as error:
+            raise self.translated(error, "open a session", None) from error
+
+    @property
+    def _filesystem(self) -> Any:
+        return self._connection.get().filesystem
 
 
-async def _send_md5_of_deletes(filesystem: Any) -> None:
-    """Have Content-MD5 sent as well: servers older than flexible checksums insist on it for a multiple delete."""
+def _connect(url: str, options: Mapping[str, Any]) -> _Connection:
+    return _Connection(LoopThread(f"ckptstore {url}"), new_filesystem(options))
+
+
+async def _adapt(filesystem: Any, method: str) -> None:
+    """Have botocore do two things differently, in whichever client s3fs has made."""
+    if method not in _ADAPTED:
+        return
     client = await filesystem.set_session()
-    client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5, unique_id="ckptstore-md5")
+    event, handler = _ADAPTED[method]
+    client.meta.events.register(event, handler, unique_id=event)
 
 
 def _add_md5(request: Any, **_: Any) -> None:
     digest = hashlib.md5(request.body, usedforsecurity=False).digest()
     request.headers["Content-MD5"] = base64.b64encode(digest).decode()
+
+
+_ADAPTED: Mapping[str, tuple[str, Callable[..., None]]] = {
+    # servers older than flexible checksums insist on Content-MD5 for a multiple delete
+    "delete_objects": ("before-sign.s3.DeleteObjects", _add_md5),
+    # under this name it runs before botocore's own look for an error in the page, which parses all of it
+    "list_objects_v2": ("before-parse.*.ListObjectsV2", read_page),
+}
 
 
 def _disconnect(connection: _Connection) -> None:

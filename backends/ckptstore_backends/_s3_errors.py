@@ -19,15 +19,7 @@ from ckptstore.errors import (
     StoreNotFound,
     StoreUnavailable,
 )
-from ckptstore_backends._transfer import RangePastEnd
-
-
-class UploadGone(StoreError):
-    """A multipart upload is not there: aborted, completed, or never begun."""
-
-
-class WriteConflict(StoreUnavailable):
-    """Another conditional write to the same key is under way; worth another attempt."""
+from ckptstore_backends._transfer import RangePastEnd, UploadGone, WriteConflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +64,7 @@ _DENIED: Mapping[str, str] = {
     "InvalidPayer": "the requester pays for this bucket; set requester_pays=True",
 }
 
-_WRONG_REGION = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "301", "307",
+WRONG_REGION = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "301", "307",
                            "IllegalLocationConstraintException"})  # fmt: skip
 
 _NO_CREDENTIALS = "set key= and secret=, or profile=, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or anon=True"
@@ -100,8 +92,20 @@ def translated(error: BaseException, asked: str, place: str, *, of_key: bool) ->
     found = _answer(error)
     if found is None:
         return _without_answer(error, asked, place)
+    return translated_answer(found, asked, place, of_key=of_key)
+
+
+def translated_answer(found: Answer, asked: str, place: str, *, of_key: bool) -> StoreError:
+    """Return the error to raise for an answer; otherwise as `translated`."""
     kind, advice = _judged(found, of_key=of_key)
     return kind(f"cannot {asked} in {place}: {found.code} (HTTP {found.status}){advice and '; ' + advice}")
+
+
+def unanswered(kind: str, asked: str, place: str) -> StoreUnavailable:
+    """Return the error to raise where no answer came; kind is the class that a client raised."""
+    return StoreUnavailable(
+        f"cannot {asked} in {place}: no usable answer after every retry ({kind}); check endpoint_url and the network"
+    )
 
 
 def _answer(error: BaseException) -> Answer | None:
@@ -126,7 +130,7 @@ def _judged(found: Answer, *, of_key: bool) -> tuple[type[StoreError], str]:
         return kind, "create the bucket, or correct its name" if kind is StoreNotFound else ""
     if found.code in _DENIED:
         return AccessDenied, _DENIED[found.code]
-    if found.code in _WRONG_REGION:
+    if found.code in WRONG_REGION:
         region = repr(found.region) if found.region else "another region"
         return StoreError, f"the bucket is in {region}; pass client_kwargs={{'region_name': ...}} with its region"
     if found.code in {"NoSuchKey", "404"}:
@@ -155,9 +159,7 @@ def _without_answer(error: BaseException, asked: str, place: str) -> StoreError:
         return AccessDenied(f"cannot {asked} in {place}: no usable credentials ({name}); {_NO_CREDENTIALS}")
     if isinstance(error, boto.ParamValidationError | boto.ValidationError):
         return StoreError(f"cannot {asked} in {place}: the client refused the request ({name}); check the options")
-    return StoreUnavailable(
-        f"cannot {asked} in {place}: no answer after every retry ({name}); check endpoint_url and the network"
-    )
+    return unanswered(name, asked, place)
 
 
 def _credential_errors() -> tuple[type[BaseException], ...]:

@@ -13,6 +13,7 @@ from ckptstore.objects import check_prefix, redact
 
 _OURS = frozenset({"self", "kwargs", "asynchronous", "loop"})
 _OF_THE_SESSION = frozenset({"profile"})
+_OF_THIS_STORE = frozenset({"deadline_s", "atomic_create"})
 _OF_FSSPEC = frozenset({"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"})
 
 # The name of a bucket, or the ARN of an access point: what botocore takes for Bucket.
@@ -28,10 +29,13 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         TypeError: naming an unknown one.
+        ValueError: for a deadline that is none.
         InvalidURL: for an endpoint with credentials in it.
         MissingDependency: s3fs is not installed.
     """
     known = known_options()
+    if not float(options.get("deadline_s", 1)) > 0:
+        raise ValueError(f"deadline_s is {options['deadline_s']!r}; give seconds above 0")
     if unknown := sorted(set(options) - known - _OF_FSSPEC):
         raise TypeError(f"unknown storage option {unknown[0]!r} for s3 (known: {', '.join(sorted(known))})")
     for endpoint in (options.get("endpoint_url"), (options.get("client_kwargs") or {}).get("endpoint_url")):
@@ -42,7 +46,9 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def known_options() -> frozenset[str]:
     """Return the options that s3fs and its session take."""
-    return (frozenset(inspect.signature(_filesystem_class().__init__).parameters) | _OF_THE_SESSION) - _OURS
+    return (
+        frozenset(inspect.signature(_filesystem_class().__init__).parameters) | _OF_THE_SESSION | _OF_THIS_STORE
+    ) - _OURS
 
 
 def new_filesystem(options: Mapping[str, Any]) -> Any:
@@ -54,10 +60,12 @@ def new_filesystem(options: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: options that contradict each other.
     """
-    config = {"read_timeout": _READ_TIMEOUT_S, **(options.get("config_kwargs") or {})}
+    silence = min(_READ_TIMEOUT_S, options.get("deadline_s", _READ_TIMEOUT_S))
+    config = {"read_timeout": silence, **(options.get("config_kwargs") or {})}
     fixed = {"asynchronous": True, "use_listings_cache": False, "skip_instance_cache": True}
     try:
-        filesystem = _filesystem_class()(**{**options, "config_kwargs": config, **fixed})
+        of_s3fs = {name: value for name, value in options.items() if name not in _OF_THIS_STORE}
+        filesystem = _filesystem_class()(**{**of_s3fs, "config_kwargs": config, **fixed})
     except KeyError as error:  # what s3fs raises for key= beside username=
         raise ValueError(error.args[0]) from None
     filesystem.retries = 1

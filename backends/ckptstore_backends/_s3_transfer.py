@@ -13,11 +13,11 @@ from typing import Any, Self
 from ckptstore.errors import ObjectChanged, StoreError, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
 from ckptstore_backends._parts import MIB, Part, part_sizes, regroup
-from ckptstore_backends._s3_answers import extent_of, info_of_written, quoted, version_of
+from ckptstore_backends._s3_answers import extent_of, info_of_found, info_of_written, quoted, version_of
 from ckptstore_backends._s3_client import S3Client
 from ckptstore_backends._s3_errors import expected_errors
-from ckptstore_backends._s3_upload import MultipartUpload
-from ckptstore_backends._transfer import Chunk
+from ckptstore_backends._s3_upload import MultipartUpload, with_metadata
+from ckptstore_backends._transfer import Chunk, Head
 
 _READ_BYTES = MIB
 _READ_ATTEMPTS = 4
@@ -67,6 +67,17 @@ class S3fsTransfer:
             answer = self._client.call("put_object", key=key, Body=first.joined())
             return info_of_written(key, first.size_bytes, answer)
         return self._upload_parts(key, chain([first], parts))
+
+    def create(self, key: str, body: memoryview, metadata: Mapping[str, str]) -> ObjectInfo:
+        """Store an object that does not exist, in one request."""
+        given = with_metadata(self._client.options, metadata)
+        answer = self._client.call("put_object", key=key, Body=bytes(body), IfNoneMatch="*", **given)
+        return info_of_written(key, body.nbytes, answer)
+
+    def head(self, key: str) -> Head:
+        """Return what is known of an object."""
+        answer = self._client.head(key)
+        return Head(info_of_found(key, answer), answer.get("Metadata", {}))
 
     def _upload_parts(self, key: str, parts: Iterable[Part]) -> ObjectInfo:
         size_bytes = 0

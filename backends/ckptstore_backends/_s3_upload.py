@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
@@ -10,25 +9,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from ckptstore.errors import StoreError
+from ckptstore_backends._creating import WRITER, writer_mark
 from ckptstore_backends._loop_thread import result_of
 from ckptstore_backends._s3_client import S3Client
-from ckptstore_backends._s3_errors import UploadGone
+from ckptstore_backends._transfer import UploadGone
 
-_WRITER = "ckptstore-writer"
 _ABORTS = 3
 
 
-class Signature:
-    """A random mark in an object's metadata, by which a writer whose answer was lost recognises its own work."""
-
-    def __init__(self, client: S3Client) -> None:
-        self._mark = secrets.token_hex(16)
-        given: Mapping[str, str] = (client.options.get("s3_additional_kwargs") or {}).get("Metadata", {})
-        self.params: dict[str, Any] = {"Metadata": {**given, _WRITER: self._mark}}
-
-    def is_on(self, head: Mapping[str, Any]) -> bool:
-        """Whether an object, by the answer to a HEAD, is ours."""
-        return bool(head.get("Metadata", {}).get(_WRITER) == self._mark)
+def with_metadata(options: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters of a write that has this metadata, beside what the storage options give it."""
+    given: Mapping[str, str] = (options.get("s3_additional_kwargs") or {}).get("Metadata", {})
+    return {"Metadata": {**given, **metadata}}
 
 
 class MultipartUpload:
@@ -44,13 +36,14 @@ class MultipartUpload:
         self._client = client
         self._key = key
         self._in_flight = in_flight
-        self._signature = Signature(client)
+        self._mark = writer_mark()
         self._id = ""
         self._parts: list[Future[dict[str, Any]]] = []
         self._running: set[Future[dict[str, Any]]] = set()
 
     def __enter__(self) -> Self:
-        answer = self._client.call("create_multipart_upload", key=self._key, **self._signature.params)
+        params = with_metadata(self._client.options, self._mark)
+        answer = self._client.call("create_multipart_upload", key=self._key, **params)
         self._id = answer["UploadId"]
         return self
 
@@ -97,7 +90,7 @@ class MultipartUpload:
     def _published(self) -> dict[str, Any]:
         """Return the answer of a completion whose first answer was lost, if that is what happened."""
         head = self._client.head(self._key)
-        if self._signature.is_on(head):
+        if head.get("Metadata", {}).get(WRITER) == self._mark[WRITER]:
             return head
         raise StoreError(
             f"the upload of {self._key!r} to {self._client.url} was aborted by somebody else; put it again"
@@ -108,20 +101,25 @@ class MultipartUpload:
             future.cancel()
         wait(self._running)
         try:
-            self._abort()
+            abort(self._client, self._key, self._id)
         except StoreError as failure:
             error.add_note(f"an unfinished upload of {self._key!r} may remain in {self._client.url}: {failure}")
 
-    def _abort(self) -> None:
-        """Abort until the store says that nothing is left: a part that was still under way can outlive an abort."""
-        for _ in range(_ABORTS):
-            with suppress(UploadGone):
-                self._client.call("abort_multipart_upload", key=self._key, UploadId=self._id)
-            try:
-                self._client.call("list_parts", key=self._key, UploadId=self._id)
-            except UploadGone:
-                return
-        raise StoreError(f"upload {self._id} is still there after {_ABORTS} aborts")
+
+def abort(client: S3Client, key: str, upload_id: str) -> None:
+    """Abort until the store says that nothing is left: a part that was still under way can outlive an abort.
+
+    Raises:
+        StoreError: it does not say so.
+    """
+    for _ in range(_ABORTS):
+        with suppress(UploadGone):
+            client.call("abort_multipart_upload", key=key, UploadId=upload_id)
+        try:
+            client.call("list_parts", key=key, UploadId=upload_id)
+        except UploadGone:
+            return
+    raise StoreError(f"upload {upload_id} is still there after {_ABORTS} aborts")
 
 
 def _etag(answer: Mapping[str, Any]) -> str:

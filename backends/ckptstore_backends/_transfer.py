@@ -6,17 +6,25 @@ faster engine can take its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from ckptstore.errors import StoreError
+from ckptstore.errors import StoreError, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
 
 
 class RangePastEnd(StoreError):
     """A range begins past the end of the object."""
+
+
+class UploadGone(StoreError):
+    """A multipart upload is not there: aborted, completed, or never begun."""
+
+
+class WriteConflict(StoreUnavailable):
+    """Another conditional write to the same key is under way; worth another attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,19 @@ class Chunk:
     start: int
     total_bytes: int
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a store says of an object, and what its writer said of it.
+
+    Attributes:
+        info: size, time and version.
+        metadata: the writer's own, by lower-case name.
+    """
+
+    info: ObjectInfo
+    metadata: Mapping[str, str]
 
 
 class Source(Protocol):
@@ -56,7 +77,7 @@ class Source(Protocol):
 
 
 class Transfer(Protocol):
-    """Moves the bytes of whole objects and ranges."""
+    """Moves the bytes of whole objects and ranges; every method raises StoreError, translated."""
 
     name: str
     """For `Capabilities.transfer`."""
@@ -66,3 +87,14 @@ class Transfer(Protocol):
 
     def upload(self, key: str, body: memoryview | Iterable[memoryview]) -> ObjectInfo:
         """Store an object as `Store.put` promises."""
+
+    def create(self, key: str, body: memoryview, metadata: Mapping[str, str]) -> ObjectInfo:
+        """Store an object that does not exist, in one request that is not repeated once it may have been obeyed.
+
+        Raises:
+            ObjectChanged: it exists, perhaps by this very request.
+            WriteConflict: another conditional write was under way.
+        """
+
+    def head(self, key: str) -> Head:
+        """Return what is known of an object."""

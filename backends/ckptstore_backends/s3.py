@@ -1,26 +1,29 @@
-"""Objects in an S3 bucket, or in any store that speaks S3, through s3fs."""
+"""Objects in an S3 bucket, or in any store that speaks S3: control through s3fs, bytes through obstore."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from ckptstore.errors import AccessDenied, InvalidKey, KeyExists, ObjectChanged, StoreError
+from ckptstore.errors import AccessDenied, InvalidKey, StoreError
 from ckptstore.objects import ByteRange, Capabilities, ObjectInfo, Upload, check_key, check_prefix
 from ckptstore.store import Store
+from ckptstore_backends._creating import create
+from ckptstore_backends._obstore_client import ObstoreClient
+from ckptstore_backends._obstore_process import usable as obstore_usable
+from ckptstore_backends._obstore_transfer import ObstoreLimits, ObstoreTransfer
 from ckptstore_backends._parts import MIB
 from ckptstore_backends._range_reader import read_ranges
 from ckptstore_backends._ranges import RangeLimits, Span, split
 from ckptstore_backends._s3_answers import info_of_found, info_of_written, quoted
 from ckptstore_backends._s3_client import S3Client
-from ckptstore_backends._s3_errors import UploadGone, WriteConflict
+from ckptstore_backends._s3_mapping import unmapped
+from ckptstore_backends._s3_obstore import S3Service
 from ckptstore_backends._s3_options import check_place, checked_options, parse_url
 from ckptstore_backends._s3_transfer import S3fsTransfer
-from ckptstore_backends._s3_upload import MultipartUpload, Signature
-from ckptstore_backends._transfer import Transfer
+from ckptstore_backends._s3_upload import MultipartUpload
+from ckptstore_backends._transfer import Transfer, UploadGone
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["S3Store"]
 
 _DELETES = 1000  # what one DeleteObjects takes
-_CREATE_ATTEMPTS = 6
-_CREATE_PAUSE_S = 0.1
 
 _LIMITS = (
     "a version is an ETag: an object rewritten with the same bytes keeps its version",
@@ -60,10 +61,14 @@ class S3Store(Store):
         prefix: where the keys begin; "" is the whole bucket.
         storage_options: as s3fs takes them: key, secret, token, profile, anon, endpoint_url, client_kwargs,
             config_kwargs, s3_additional_kwargs, requester_pays, max_concurrency (parts in flight), ... What is
-            not given comes from the environment and the profile files, as botocore finds it.
+            not given comes from the environment and the profile files, as botocore finds it. And two of this
+            store: deadline_s (180) is how long one request may go on failing or be silent, a part of 16 MiB being
+            one; atomic_create=False says that the server ignores If-None-Match, so that creates are refused.
 
     Opening makes no request. A get, a stat, a put of up to 16 MiB and a create are one request each; larger
-    objects move in parallel parts. Requests are retried by botocore (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE).
+    objects move in parallel parts, through obstore where it can do what the options ask for, else through s3fs;
+    `capabilities` says which. After a fork it is s3fs. Requests are retried with growing, jittered pauses: up to
+    10 times by obstore, 4 by botocore; AWS_MAX_ATTEMPTS or config_kwargs={"retries": ...} sets both.
 
     Raises:
         TypeError: an unknown storage option.
@@ -74,8 +79,14 @@ class S3Store(Store):
 
     def __init__(self, bucket: str, prefix: str = "", **storage_options: Any) -> None:
         bucket, prefix = check_place(bucket, prefix)
-        self._client = S3Client(bucket, prefix, checked_options(storage_options))
-        self._transfer: Transfer = S3fsTransfer(self._client)
+        options = checked_options(storage_options)
+        self._client = S3Client(bucket, prefix, options)
+        self._atomic_create = bool(options.get("atomic_create", True))
+        self._only_s3fs = unmapped(bucket, options)
+        self._s3fs = S3fsTransfer(self._client)
+        service = S3Service(self._client)
+        limits = ObstoreLimits(in_flight=self._s3fs.limits.in_flight)
+        self._obstore = ObstoreTransfer(ObstoreClient(self._client.url, service), limits)
         self._range_limits = RangeLimits()
         self._copy_limits = CopyLimits()
 
@@ -83,6 +94,10 @@ class S3Store(Store):
     def from_url(cls, url: str, **options: Any) -> Self:
         """Return the store at s3://bucket/prefix; options are the storage options of s3fs."""
         return cls(*parse_url(url), **options)
+
+    @property
+    def _transfer(self) -> Transfer:
+        return self._s3fs if self._only_s3fs or not obstore_usable() else self._obstore
 
     @property
     def url(self) -> str:
@@ -93,15 +108,26 @@ class S3Store(Store):
     def capabilities(self) -> Capabilities:
         """What this store can promise; no request is made."""
         return Capabilities(
-            atomic_create=True,
+            atomic_create=self._atomic_create,
             durable=True,
             server_side_copy=True,
             transfer=self._transfer.name,
-            limits=_LIMITS,
+            limits=(*_LIMITS, *self._limits_of_transfer()),
         )
+
+    def _limits_of_transfer(self) -> Iterator[str]:
+        if not self._atomic_create:
+            yield "creates are refused, as the option atomic_create=False asked"
+        if self._only_s3fs:
+            yield f"bytes move through s3fs, slower than obstore, which cannot do: {', '.join(self._only_s3fs)}"
+        elif not obstore_usable():
+            yield "bytes move through s3fs: this process was forked from one that had loaded obstore"
+        else:
+            yield "the time that a write answers is this machine's"
 
     def close(self) -> None:
         """Release connections."""
+        self._obstore.close()
         self._client.close()
 
     def _path(self, key: str) -> UPath:
@@ -116,7 +142,7 @@ class S3Store(Store):
         return read_ranges(self._transfer.source(key, version), ranges, self._range_limits)
 
     def _stat(self, key: str) -> ObjectInfo:
-        return info_of_found(key, self._client.head(key))
+        return self._transfer.head(key).info
 
     def _list(self, prefix: str) -> Iterator[ObjectInfo]:
         for page in self._listing(prefix):
@@ -144,23 +170,7 @@ class S3Store(Store):
         return self._transfer.upload(key, body)
 
     def _create(self, key: str, body: memoryview) -> ObjectInfo:
-        # botocore and aiohttp repeat a PUT whose answer was lost, and the repetition finds the first one's object.
-        signature = Signature(self._client)
-        try:
-            answer = self._create_once(key, bytes(body), signature)
-        except ObjectChanged:
-            answer = self._client.head(key)
-            if not signature.is_on(answer):
-                raise KeyExists(f"{key!r} exists already in {self.url}") from None
-        return info_of_written(key, body.nbytes, answer)
-
-    def _create_once(self, key: str, body: bytes, signature: Signature) -> Mapping[str, Any]:
-        for attempt in range(_CREATE_ATTEMPTS - 1):
-            try:
-                return self._client.call("put_object", key=key, Body=body, IfNoneMatch="*", **signature.params)
-            except WriteConflict:
-                time.sleep(random.uniform(0, _CREATE_PAUSE_S * 2**attempt))  # noqa: S311  # spreads the racers
-        return self._client.call("put_object", key=key, Body=body, IfNoneMatch="*", **signature.params)
+        return create(self._transfer, key, body, self.url)
 
     def _delete(self, keys: Sequence[str]) -> None:
         unique = list(dict.fromkeys(keys))

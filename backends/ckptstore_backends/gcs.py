@@ -1,0 +1,199 @@
+"""Objects in a bucket of Google Cloud Storage: gcsfs for control, obstore for bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from ckptstore.errors import InvalidKey
+from ckptstore.objects import ByteRange, Capabilities, ObjectInfo, Upload, check_key, check_prefix
+from ckptstore.store import Store
+from ckptstore_backends._creating import create
+from ckptstore_backends._gcs_answers import FIELDS, info_of
+from ckptstore_backends._gcs_bulk import BulkTransfer
+from ckptstore_backends._gcs_client import GCSClient
+from ckptstore_backends._gcs_deletion import delete_objects
+from ckptstore_backends._gcs_http import Request
+from ckptstore_backends._gcs_objects import stat
+from ckptstore_backends._gcs_options import check_place, checked_options, parse_url
+from ckptstore_backends._gcs_transfer import GcsfsTransfer
+from ckptstore_backends._gcs_xml import abort, uploads
+from ckptstore_backends._obstore_process import usable
+from ckptstore_backends._range_reader import read_ranges
+from ckptstore_backends._ranges import RangeLimits
+from ckptstore_backends._transfer import Transfer
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = ["GCSStore"]
+
+_PAGE = "1000"
+
+_LIMITS = ("objects whose keys are outside the key grammar are not listed",)
+_LIMITS_OF_GCSFS = (
+    "an object of more than 64 MiB, or a stream of more than 16, goes up one chunk after the other",
+    "such an upload whose process died can be neither listed nor aborted; the store discards it after a week",
+)
+_LIMITS_OF_OBSTORE = (
+    "the time that a write of more than 4 MiB answers is this machine's",
+    "in a bucket that keeps old versions, a read of a version goes on after the object was replaced",
+)
+
+
+class GCSStore(Store):
+    """A store in a bucket, below a prefix.
+
+    Args:
+        bucket: its name.
+        prefix: where the keys begin; "" is the whole bucket.
+        storage_options: as gcsfs takes them: project, token, endpoint_url, requester_pays, session_kwargs,
+            requests_timeout, ... Credentials that are not given are searched for as gcsfs does, but for no more than
+            20 s. And three more. bulk, "obstore" or "gcsfs", is what moves the bytes of objects; left out, it is
+            gcsfs where obstore would not get through: with endpoint_url or STORAGE_EMULATOR_HOST (emulators lack
+            the XML interface that obstore speaks), with session_kwargs, with a client certificate, and with
+            GOOGLE_SERVICE_ACCOUNT in the environment. deadline_s is how long a request may go on failing (180).
+            atomic_create=False says that the server ignores preconditions: creates are refused then.
+
+    Opening makes no request. A version is a generation. A get, a stat, a put of up to 4 MiB and a create are one
+    request each; what is larger moves in parallel parts through obstore.
+
+    Raises:
+        TypeError: an unknown storage option.
+        ValueError: options that contradict each other.
+        InvalidURL: bucket, prefix or endpoint cannot be understood.
+        MissingDependency: gcsfs or obstore is not installed.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", **storage_options: Any) -> None:
+        bucket, prefix = check_place(bucket, prefix)
+        self._client = GCSClient(bucket, prefix, checked_options(storage_options))
+        self._gcsfs = GcsfsTransfer(self._client)
+        self._obstore = BulkTransfer(self._client, self._gcsfs)
+        self._range_limits = RangeLimits()
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Return the store at gs://bucket/prefix; options are the storage options of gcsfs, and bulk."""
+        return cls(*parse_url(url), **options)
+
+    @property
+    def _transfer(self) -> Transfer:
+        return self._obstore if self._client.options.bulk == "obstore" and usable() else self._gcsfs
+
+    @property
+    def url(self) -> str:
+        """The store's address, without credentials and endpoint."""
+        return self._client.url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can promise; no request is made."""
+        return Capabilities(
+            atomic_create=self._client.options.atomic_create,
+            durable=True,
+            server_side_copy=True,
+            transfer=self._transfer.name,
+            limits=(*_LIMITS, *self._limits_of_transfer()),
+        )
+
+    def _limits_of_transfer(self) -> Iterator[str]:
+        if not self._client.options.atomic_create:
+            yield "creates are refused, as the option atomic_create=False asked"
+        if self._client.options.bulk == "obstore" and not usable():
+            yield "bytes move through gcsfs: this process was forked from one that had loaded obstore"
+        yield from _LIMITS_OF_OBSTORE if self._transfer is self._obstore else _LIMITS_OF_GCSFS
+
+    def close(self) -> None:
+        """Release connections."""
+        self._obstore.close()
+        self._client.close()
+
+    def _path(self, key: str) -> UPath:
+        from upath import UPath
+
+        return UPath(f"gs://{self._client.bucket}/{self._client.full_key(key)}")
+
+    def _get(self, key: str) -> memoryview:
+        return next(self._get_ranges(key, [ByteRange(0)], None))
+
+    def _get_ranges(self, key: str, ranges: Sequence[ByteRange], version: str | None) -> Iterator[memoryview]:
+        return read_ranges(self._transfer.source(key, version), ranges, self._range_limits)
+
+    def _stat(self, key: str) -> ObjectInfo:
+        return stat(self._client, key)
+
+    def _list(self, prefix: str) -> Iterator[ObjectInfo]:
+        for page in self._listing(prefix, fields=f"items({FIELDS}),nextPageToken"):
+            for resource in page.get("items", ()):
+                if (key := self._own_key(resource["name"])) is not None:
+                    yield info_of(key, resource)
+
+    def _list_prefixes(self, prefix: str) -> Iterator[str]:
+        for page in self._listing(prefix, delimiter="/", fields="prefixes,nextPageToken"):
+            for full in page.get("prefixes", ()):
+                folder = full.removeprefix(self._client.prefix)
+                if _fits(check_prefix, folder):
+                    yield folder
+
+    def _listing(self, prefix: str, **query: str) -> Iterator[dict[str, Any]]:
+        return self._client.pages({"prefix": self._client.prefix + prefix, "maxResults": _PAGE, **query})
+
+    def _own_key(self, full_key: str) -> str | None:
+        """Return the key in this store, None for one that this library would not have written."""
+        key = full_key.removeprefix(self._client.prefix)
+        return key if _fits(check_key, key) else None
+
+    def _put(self, key: str, body: memoryview | Iterator[memoryview]) -> ObjectInfo:
+        return self._transfer.upload(key, body)
+
+    def _create(self, key: str, body: memoryview) -> ObjectInfo:
+        return create(self._transfer, key, body, self.url)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        delete_objects(self._client, list(dict.fromkeys(keys)))
+
+    def _copy(self, key: str, target_key: str, target: Store) -> ObjectInfo:
+        if not isinstance(target, GCSStore) or not target._client.reaches_as(self._client):  # noqa: SLF001  # our class
+            return super()._copy(key, target_key, target)
+        found = self._stat(key)
+        source, destination = self._client.object_path(key), target._client.object_path(target_key)  # noqa: SLF001
+        if source == destination:
+            return found
+        path = f"{source}/rewriteTo/{destination.removeprefix('storage/v1/')}"
+        return info_of(target_key, self._rewrite(path, found))
+
+    def _rewrite(self, path: str, found: ObjectInfo) -> dict[str, Any]:
+        """Copy on the server, in as many requests as it wants; return the new object."""
+        asked = self._client.asked("copy", found.key)
+        query = {"ifSourceGenerationMatch": found.version, "fields": f"done,rewriteToken,resource({FIELDS})"}
+        answer = self._client.json(Request("POST", path, query), asked)
+        while not answer["done"]:
+            answer = self._client.json(
+                Request("POST", path, {**query, "rewriteToken": answer["rewriteToken"]}), asked
+            )
+        resource: dict[str, Any] = answer["resource"]
+        return resource
+
+    def _list_uploads(self, prefix: str) -> Iterator[Upload]:
+        return (upload for upload in self._found_uploads(prefix) if _fits(check_key, upload.key))
+
+    def _found_uploads(self, prefix: str) -> Iterator[Upload]:
+        # emulators have no XML interface, hence no multipart uploads
+        return uploads(self._client, prefix) if self._has_multipart_uploads else iter(())
+
+    def _abort_upload(self, upload: Upload) -> None:
+        if self._has_multipart_uploads:
+            abort(self._client, upload.key, upload.upload_id)
+
+    @property
+    def _has_multipart_uploads(self) -> bool:
+        return self._client.on_google or self._client.options.bulk == "obstore"
+
+
+def _fits(check: Callable[[str], str], text: str) -> bool:
+    try:
+        check(text)
+    except InvalidKey:
+        return False
+    return True

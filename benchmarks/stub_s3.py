@@ -1,0 +1,236 @@
+"""An S3 that costs next to nothing, so that what is measured is the client.
+
+    python benchmarks/stub_s3.py [--discard]
+
+It prints its port, serves loopback with a thread for each connection, and ends when its standard input closes. It
+knows single and multipart uploads, ranged reads and deletes; no signatures, no listings, no errors but 404 and 416.
+With ``--discard`` only lengths are kept, and reads answer zeros: objects may be larger than the machine.
+
+``GET /_sizes`` answers, as JSON, the sizes of the pieces of each object by its path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_XML = '<?xml version="1.0" encoding="UTF-8"?>'
+_BLOCK = 1024 * 1024
+_ZEROS = memoryview(bytes(_BLOCK))
+
+Piece = bytearray | int
+"""The bytes of one request, or their number."""
+
+
+@dataclass
+class Bucket:
+    """What was stored: each object as the pieces that it came in."""
+
+    discard: bool
+    objects: dict[str, list[Piece]] = field(default_factory=dict)
+    uploads: dict[str, dict[int, Piece]] = field(default_factory=dict)
+
+
+@dataclass
+class Request:
+    """The head of a request."""
+
+    method: str
+    path: str
+    query: Mapping[str, list[str]]
+    headers: Mapping[str, str]
+
+
+class Connection:
+    """Serves one client until it leaves."""
+
+    def __init__(self, client: socket.socket, bucket: Bucket) -> None:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = client
+        self._bucket = bucket
+        self._ahead = bytearray()
+        self._scratch = bytearray(_BLOCK)
+
+    def serve(self) -> None:
+        """Answer one request after the other."""
+        try:
+            while (request := self._head()) is not None:
+                self._answer(request, self._body(request))
+        except ConnectionError:
+            pass
+        finally:
+            self._socket.close()
+
+    def _head(self) -> Request | None:
+        while (end := self._ahead.find(b"\r\n\r\n")) < 0:
+            received = self._socket.recv(65536)
+            if not received:
+                return None
+            self._ahead += received
+        first, *lines = self._ahead[:end].decode("latin-1").split("\r\n")
+        del self._ahead[: end + 4]
+        method, target, _ = first.split(" ")
+        parts = urlsplit(target)
+        pairs = (line.split(":", 1) for line in lines)
+        headers = {name.lower(): value.strip() for name, value in pairs}
+        return Request(method, unquote(parts.path), parse_qs(parts.query, keep_blank_values=True), headers)
+
+    def _body(self, request: Request) -> Piece:
+        size = int(request.headers.get("content-length", 0))
+        if request.headers.get("expect", "").lower() == "100-continue":
+            self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._bucket.discard and request.method == "PUT":
+            return self._skipped(size)
+        body = bytearray(size)
+        view = memoryview(body)
+        filled = self._take_ahead(view)
+        while filled < size:
+            filled += self._received(view[filled:])
+        return body
+
+    def _skipped(self, size: int) -> int:
+        view = memoryview(self._scratch)
+        left = size
+        while left:
+            piece = view[: min(left, _BLOCK)]
+            left -= self._take_ahead(piece) or self._received(piece)
+        return size
+
+    def _take_ahead(self, view: memoryview) -> int:
+        count = min(len(self._ahead), len(view))
+        view[:count] = self._ahead[:count]
+        del self._ahead[:count]
+        return count
+
+    def _received(self, view: memoryview) -> int:
+        count = self._socket.recv_into(view)
+        if not count:
+            raise ConnectionResetError
+        return count
+
+    def _answer(self, request: Request, body: Piece) -> None:
+        if request.path == "/_sizes":
+            sizes = {path: [_size(piece) for piece in pieces] for path, pieces in self._bucket.objects.items()}
+            self._send(200, json.dumps(sizes).encode())
+        elif request.method in {"GET", "HEAD"}:
+            self._read(request)
+        elif request.method == "PUT":
+            self._write(request, body)
+        elif request.method == "POST":
+            self._post(request)
+        else:
+            self._bucket.objects.pop(request.path, None)
+            self._bucket.uploads.pop(request.query.get("uploadId", [""])[0], None)
+            self._send(204)
+
+    def _write(self, request: Request, body: Piece) -> None:
+        if "uploadId" in request.query:
+            number = int(request.query["partNumber"][0])
+            self._bucket.uploads[request.query["uploadId"][0]][number] = body
+        else:
+            self._bucket.objects[request.path] = [body]
+        self._send(200, ETag=_etag(body))
+
+    def _post(self, request: Request) -> None:
+        _, bucket, key = request.path.split("/", 2)
+        if "uploads" in request.query:
+            upload = uuid.uuid4().hex
+            self._bucket.uploads[upload] = {}
+            name = "InitiateMultipartUploadResult"
+            text = f"<Bucket>{bucket}</Bucket><Key>{key}</Key><UploadId>{upload}</UploadId>"
+        else:
+            parts = self._bucket.uploads.pop(request.query["uploadId"][0])
+            pieces = [parts[number] for number in sorted(parts)]
+            self._bucket.objects[request.path] = pieces
+            name = "CompleteMultipartUploadResult"
+            text = f"<Bucket>{bucket}</Bucket><Key>{key}</Key><ETag>{_etag(*pieces)}</ETag>"
+        self._send(200, f"{_XML}<{name}>{text}</{name}>".encode())
+
+    def _read(self, request: Request) -> None:
+        pieces = self._bucket.objects.get(request.path)
+        if pieces is None:
+            self._send(
+                404, b"" if request.method == "HEAD" else f"{_XML}<Error><Code>NoSuchKey</Code></Error>".encode()
+            )
+            return
+        total = sum(map(_size, pieces))
+        start, stop = _range(request.headers.get("range", ""), total)
+        if start >= stop and "range" in request.headers:
+            self._send(416, f"{_XML}<Error><Code>InvalidRange</Code></Error>".encode())
+            return
+        headers = {"ETag": _etag(*pieces), "Last-Modified": formatdate(0, usegmt=True)}
+        if "range" in request.headers:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{total}"
+        status = 206 if "range" in request.headers else 200
+        self._send_head(status, {**headers, "Content-Length": str(stop - start)})
+        if request.method == "GET":
+            for view in _views(pieces, start, stop):
+                self._socket.sendall(view)
+
+    def _send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self._send_head(status, {**headers, "Content-Length": str(len(body))})
+        if body:
+            self._socket.sendall(body)
+
+    def _send_head(self, status: int, headers: Mapping[str, str]) -> None:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._socket.sendall(f"HTTP/1.1 {status} Stub\r\n{lines}\r\n".encode())
+
+
+def _size(piece: Piece) -> int:
+    return piece if isinstance(piece, int) else len(piece)
+
+
+def _etag(*pieces: Piece) -> str:
+    """Return one that a client can compare, at the price of none."""
+    return f'"{sum(map(_size, pieces)):032x}-{len(pieces)}"'
+
+
+def _range(header: str, total: int) -> tuple[int, int]:
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", header)
+    if found is None:
+        return 0, total
+    first, last = found.groups()
+    if not first:
+        return max(0, total - int(last)), total
+    return int(first), min(total, int(last) + 1) if last else total
+
+
+def _views(pieces: list[Piece], start: int, stop: int) -> Iterator[memoryview]:
+    position = 0
+    for piece in pieces:
+        low, high = max(start, position) - position, min(stop, position + _size(piece)) - position
+        if low < high and isinstance(piece, bytearray):
+            yield memoryview(piece)[low:high]
+        elif low < high:
+            yield from (_ZEROS[: min(_BLOCK, high - at)] for at in range(low, high, _BLOCK))
+        position += _size(piece)
+
+
+def _end_with_standard_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve until standard input closes."""
+    bucket = Bucket(discard="--discard" in sys.argv[1:])
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        print(listener.getsockname()[1], flush=True)
+        threading.Thread(target=_end_with_standard_input, daemon=True).start()
+        while True:
+            client, _ = listener.accept()
+            threading.Thread(target=Connection(client, bucket).serve, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
