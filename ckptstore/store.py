@@ -169,6 +169,8 @@ class Store(ABC):
         Args:
             key: replaced if it exists.
             data: a buffer, contiguous in C order, of any shape and element type; or an iterable of them.
+                An attribute ``size_bytes`` of the iterable tells how much it is: without it a bucket may refuse a
+                stream beyond some 300 GiB, because it has to fix the size of the parts at the beginning.
             overwrite: False makes it an atomic create of up to 64 MiB, sent as one request: of several racing
                 writers exactly one returns. An iterable is gathered first.
 

@@ -53,7 +53,7 @@ class CheckpointWriter:
         planned = archive.plan(save.state)
         with self._saver.turn:
             self._saver.wait()
-            _put(save, planned.buffers())
+            _put(save, _Buffers(planned, lambda: None))
         self._saver.report()
 
     def start(self, save: Save, began: float) -> SaveHandle:
@@ -88,7 +88,7 @@ class CheckpointWriter:
 
 def _write(save: Save, snapshot: Snapshot, progress: Callable[[], None]) -> None:
     snapshot.wait()
-    _put(save, _watched(archive.plan(snapshot.state).buffers(), progress))
+    _put(save, _Buffers(archive.plan(snapshot.state), progress))
 
 
 def _put(save: Save, buffers: Iterable[memoryview]) -> None:
@@ -97,7 +97,18 @@ def _put(save: Save, buffers: Iterable[memoryview]) -> None:
     save.experiment.store.put(save.key, buffers)
 
 
-def _watched(buffers: Iterable[memoryview], progress: Callable[[], None]) -> Iterator[memoryview]:
-    for buffer in buffers:
-        progress()
-        yield buffer
+class _Buffers:
+    """The buffers of an archive, each announced when it is asked for, with their size for the store to plan by."""
+
+    def __init__(self, planned: archive.Archive, progress: Callable[[], None]) -> None:
+        self._planned = planned
+        self._progress = progress
+
+    @property
+    def size_bytes(self) -> int:
+        return self._planned.size_bytes
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for buffer in self._planned.buffers():
+            self._progress()
+            yield buffer
