@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from ckptstore.store import open_store
 from ckptstore_backends import _gcs_retries, _gcs_transfer
 from ckptstore_backends._parts import MIB
+from ckptstore_backends._ranges import RangeLimits
+from ckptstore_backends.gcs import GCSStore
 from tests.fake_gcs import FakeGCS
 from tests.fault_matrix import ENDLESS, FAULTS, JSON_HITS, Cell, OpenPlace, Place, check, row
 from tests.proxy import proxy_to
@@ -46,10 +47,9 @@ def new_place(fake_gcs_server: FakeGCS, gcs_options: dict[str, Any], monkeypatch
         prefix = f"faults-{uuid4().hex}"
         with (
             proxy_to(fake_gcs_server.url) as proxy,
-            open_store(
-                f"gs://{bucket}/{prefix}", **{**gcs_options, "deadline_s": 2.5, "endpoint_url": proxy.url}
-            ) as store,
+            GCSStore(bucket, prefix, **{**gcs_options, "deadline_s": 2.5, "endpoint_url": proxy.url}) as store,
         ):
+            store._range_limits = RangeLimits(request_bytes=4 * MIB)
             yield Place(
                 store,
                 proxy,
