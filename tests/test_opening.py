@@ -99,7 +99,7 @@ def test_an_unknown_scheme_lists_the_known_ones_and_hides_credentials(tmp_path, 
 
 def test_where_nobody_serves_the_rest_the_installed_schemes_are_listed(monkeypatch):
     installed = [point for point in entry_points(group="ckptstore.backends") if point.name in {"file", "memory"}]
-    monkeypatch.setattr("ckptstore.opening.entry_points", lambda group: installed)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: installed)
     with pytest.raises(UnknownBackend, match=re.escape("no backend for 'az' in 'az://c/x' (known: file, memory)")):
         open_store("az://c/x")
 
