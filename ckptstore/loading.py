@@ -1,11 +1,8 @@
-"""Choose a checkpoint, verify it, and restore live training objects from it: all or nothing."""
+"""Choose a checkpoint, read it, and verify that it is what its key says."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -15,29 +12,18 @@ from ckptstore import archive
 from ckptstore.errors import (
     CheckpointNotFound,
     CorruptCheckpoint,
-    IncompatibleCheckpoint,
     KeyNotFound,
     NewerFormat,
     ObjectChanged,
 )
 from ckptstore.experiment import CheckpointRecord, Experiment
-from ckptstore.fitting import (
-    may_fail_half_way,
-    model_differences,
-    optimizer_differences,
-    renames_on_load,
-    unmatched,
-)
-from ckptstore.hashing import clean_names, unwrap
 from ckptstore.keys import check_step
 from ckptstore.notices import warn
 from ckptstore.participants import check_stateful, find_model_if_any, find_optimizer
 from ckptstore.saving import CHECKPOINT_FORMAT, Stateful, Training
-from ckptstore.skeleton import materialise
 
 MapLocation: TypeAlias = torch.device | str | None
 
-_SHOWN_DIFFERENCES = 10
 _SHOWN_STEPS = 20
 
 
@@ -152,120 +138,3 @@ def first_sound(
         except (CorruptCheckpoint, KeyNotFound, ObjectChanged) as error:
             warn(f"checkpoint skipped: {error}")
     return None
-
-
-def restore(training: Training, state: Mapping[str, Any], *, where: str, strict: bool, device: MapLocation) -> None:
-    """Load a checkpoint's contents into live objects: all of them, or none.
-
-    What can be told beforehand is; a part that raises all the same is undone with those before it. Only an interrupt
-    that hits the copying of the weights themselves leaves the model partly loaded: a second copy of a large model,
-    made just in case, would cost more than it saves.
-
-    Args:
-        training: what to load into; None is passed over.
-        state: a checkpoint's dict. The optimizer takes over its tensors.
-        where: key and store, for messages.
-        strict: False accepts missing and unknown model entries and converts dtypes.
-        device: where the weights of a model on the meta device go; None is the CPU.
-
-    Raises:
-        IncompatibleCheckpoint: before anything is touched where the objects can tell, else after undoing it.
-    """
-    if training.optimizer is not None and not training.optimizer_asked_for and "optimizer_state_dict" not in state:
-        warn(f"{where} holds no optimizer; the ledger's keeps its state")
-        training = replace(training, optimizer=None)
-    with torch.inference_mode(mode=False):
-        if lines := _differences(training, state, strict=strict):
-            shown = "".join(f"\n  {line}" for line in lines[:_SHOWN_DIFFERENCES])
-            rest = f"\n  and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
-            raise IncompatibleCheckpoint(f"{where} does not fit; nothing was loaded:{shown}{rest}", lines)
-        undo: list[Callable[[], Any]] = []
-        try:
-            _restore_all(training, state, undo, strict=strict, device=device or "cpu")
-        except BaseException as error:
-            for act in reversed(undo):
-                act()
-            if isinstance(error, Exception):
-                raise IncompatibleCheckpoint(f"{where} could not be loaded: {error}", (str(error),)) from error
-            raise
-    if training.model is not None and not strict:
-        lacking, left = unmatched(unwrap(training.model), state["model_state_dict"])
-        if lacking or left:
-            warn(
-                f"{where} was loaded in part: it lacks {lacking} entries of the model, the model lacks {left} of its"
-            )
-
-
-def _restore_all(
-    training: Training,
-    state: Mapping[str, Any],
-    undo: list[Callable[[], Any]],
-    *,
-    strict: bool,
-    device: torch.device | str,
-) -> None:
-    if training.model is not None:  # before the optimizer, whose state goes where its parameters are
-        undo.append(materialise(unwrap(training.model), device))
-    for name in ("scheduler", "scaler", "optimizer"):
-        part = getattr(training, name)
-        if part is not None:
-            before = part.state_dict()
-            undo.append(partial(part.load_state_dict, before))
-            part.load_state_dict(_with_counters(state[f"{name}_state_dict"], before))
-    if training.model is not None:
-        model = unwrap(training.model)
-        if may_fail_half_way(model):
-            undo.append(partial(_put_back, model, _copied(model)))
-        _load_model(model, state["model_state_dict"], strict=strict)
-
-
-def _with_counters(saved: Any, before: Any) -> Any:
-    """Return a scheduler's state with a Counter, which a file holds as a dict, where it had one before."""
-    if not isinstance(before, Mapping):
-        return saved
-    counters = [name for name, value in before.items() if isinstance(value, Counter) and name in saved]
-    return {**saved, **{name: Counter(saved[name]) for name in counters}} if counters else saved
-
-
-def _copied(model: torch.nn.Module) -> dict[str, Any]:
-    state = model.state_dict()
-    return {
-        name: value.clone() if isinstance(value, torch.Tensor) and not value.is_meta else value
-        for name, value in state.items()
-        if not name.endswith("_extra_state")
-    }
-
-
-def _put_back(model: torch.nn.Module, before: Mapping[str, Any]) -> None:
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if isinstance(value, torch.Tensor) and name in before and not before[name].is_meta:
-                value.copy_(before[name])
-
-
-def _differences(training: Training, state: Mapping[str, Any], *, strict: bool) -> tuple[str, ...]:
-    lines = [
-        f"{name}: given, but the checkpoint holds none; leave it out to load the rest"
-        for name in ("optimizer", "scheduler", "scaler")
-        if getattr(training, name) is not None and not isinstance(state.get(f"{name}_state_dict"), dict)
-    ]
-    if training.model is not None:
-        lines += model_differences(unwrap(training.model), state["model_state_dict"], strict=strict)
-    if training.optimizer is not None and isinstance(state.get("optimizer_state_dict"), dict):
-        lines += optimizer_differences(training.optimizer, state["optimizer_state_dict"])
-    return tuple(lines)
-
-
-def _load_model(model: torch.nn.Module, saved: Mapping[str, Any], *, strict: bool) -> None:
-    own = model.state_dict()
-    public = clean_names(model, own)
-    actual = {clean: name for name, clean in public.items()}
-    renaming = renames_on_load(model)
-    pairs = ((actual.get(name, name), value) for name, value in saved.items() if renaming or name in actual)
-    state = type(own)(pairs)
-    versions = getattr(saved, "_metadata", None)
-    if versions is not None:
-        paths = clean_names(model, own._metadata)  # type: ignore[attr-defined]  # noqa: SLF001  # as torch keeps it
-        known = {path: versions[clean] for path, clean in paths.items() if clean in versions}
-        state._metadata = known  # type: ignore[attr-defined]  # noqa: SLF001
-    model.load_state_dict(state, strict=strict)

@@ -37,10 +37,11 @@ from ckptstore.errors import (
 from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
 from ckptstore.hashing import describe_model, plain_config
 from ckptstore.identity import HashOptions, Identity, establish
-from ckptstore.loading import MapLocation, choose_step, first_sound, loading_targets, read_checkpoint, restore
+from ckptstore.loading import MapLocation, choose_step, first_sound, loading_targets, read_checkpoint
 from ckptstore.notices import logger, say, warn
 from ckptstore.participants import check_stateful, find_model, find_optimizer
 from ckptstore.provenance import Provenance
+from ckptstore.restoring import restore
 from ckptstore.resuming import descends_from, find_resumable, nothing_to_resume, restored_line
 from ckptstore.rng import restore_rng
 from ckptstore.saving import Origin, Signature, Stateful, Training, checkpoint_state, signature_of
