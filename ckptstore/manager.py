@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
-import threading
 import time
-import uuid
-import weakref
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -17,39 +13,31 @@ import torch
 
 from ckptstore import archive, keys
 from ckptstore.architecture import (
-    PreparedArchitecture,
     load_architecture,
-    prepare_architecture_if_possible,
     save_architecture,
 )
 from ckptstore.background import BackgroundSaver, OnError, Policy, SaveHandle, finished
 from ckptstore.backups import BackupSource, save_backup
-from ckptstore.distributed import check_writer_rank, is_writer, on_every_rank, on_writer
+from ckptstore.distributed import check_writer_rank, is_writer, on_every_rank
 from ckptstore.errors import (
-    CheckpointNotFound,
-    CorruptCheckpoint,
     LedgerError,
-    NewerFormat,
-    NoExperiment,
     UnknownExperiment,
     UntrustedPickle,
 )
 from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
-from ckptstore.hashing import describe_model, plain_config
-from ckptstore.identity import HashOptions, Identity, establish
+from ckptstore.hashing import plain_config
+from ckptstore.identity import HashOptions
 from ckptstore.loading import MapLocation, choose_step, first_sound, loading_targets, read_checkpoint
 from ckptstore.notices import logger, say, warn
 from ckptstore.participants import check_stateful, find_model, find_optimizer
-from ckptstore.provenance import Provenance
 from ckptstore.restoring import restore
-from ckptstore.resuming import descends_from, find_resumable, nothing_to_resume, restored_line
+from ckptstore.resuming import find_resumable, restored_line
 from ckptstore.rng import restore_rng
-from ckptstore.saving import Origin, Signature, Stateful, Training, checkpoint_state, signature_of
+from ckptstore.saving import Stateful, Training, checkpoint_state, signature_of
+from ckptstore.session import Session, record_if_sound
 from ckptstore.store import Store, StorePath, open_store, redact
 from ckptstore.view import CheckpointView
 from ckptstore.writer import CheckpointWriter, Save
-
-_SHOWN_HASHES = 20
 
 
 class CheckpointManagerV2:
@@ -102,21 +90,14 @@ class CheckpointManagerV2:
             self._store, self._owns_store = open_store(root_log_dir, **(storage_options or {})), True
         plain_config({}, ignore=ignore)  # says what is wrong with it
         check_writer_rank(writer_rank)
-        self._options = HashOptions(ignore=tuple(ignore), forward_source=forward_source, record_uids=record_uids)
-        self._parent = None if parent is None else keys.check_hash(parent)
+        options = HashOptions(ignore=tuple(ignore), forward_source=forward_source, record_uids=record_uids)
+        self._session = Session(self._store, options, parent=parent, writer_rank=writer_rank)
         self._data_h5_path = data_h5_path
         self._writer_rank = writer_rank
         self._save_rng = save_rng
-        self._identity = Identity()
-        self._exp_hash: str | None = None
-        self._config_in_effect: Mapping[str, Any] | None = None
-        self._saved_models: weakref.WeakKeyDictionary[torch.nn.Module, Signature] = weakref.WeakKeyDictionary()
         self._writer = CheckpointWriter(
             BackgroundSaver(policy=save_policy, on_error=on_error, deadline_s=save_deadline_s)
         )
-        self._last_step, self._choosing_step = -1, threading.Lock()
-        self._run_id = uuid.uuid4().hex
-        self._resumed_from: dict[str, Any] | None = None
 
     # -- what it works on -----------------------------------------------------------------------------
 
@@ -128,12 +109,12 @@ class CheckpointManagerV2:
     @property
     def exp_hash(self) -> str | None:
         """The current experiment's hash; None before the first update_experiment_hash()."""
-        return self._exp_hash
+        return self._session.exp_hash
 
     @property
     def run_id(self) -> str:
         """32 hex digits that mark the checkpoints of this manager."""
-        return self._run_id
+        return self._session.run_id
 
     @property
     def data_dir(self) -> StorePath:
@@ -146,7 +127,7 @@ class CheckpointManagerV2:
         return self._user_folder(keys.LOGS)
 
     def __repr__(self) -> str:
-        return f"CheckpointManagerV2({redact(self._store.url)!r}, exp_hash={self._exp_hash!r})"
+        return f"CheckpointManagerV2({redact(self._store.url)!r}, exp_hash={self.exp_hash!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -201,17 +182,7 @@ class CheckpointManagerV2:
             ConfigTypeError: a config value that has no plain form; names its path.
             UnsupportedModel, UnsupportedUID: the model or the UIDs cannot be hashed.
         """
-        before = self._identity.components["model"]
-        exp_hash, is_new, hashed_config = on_writer(
-            lambda: self._establish(model, config, active_data_uids, force=force), self._writer_rank
-        )
-        if config is not None or self._exp_hash is None:
-            self._config_in_effect = hashed_config
-        if before not in (None, self._identity.components["model"]):
-            self._resumed_from = None  # another network, which begins from scratch
-        self._exp_hash = self._parent = exp_hash
-        self._saved_models, self._last_step = weakref.WeakKeyDictionary(), -1
-        return exp_hash, is_new
+        return self._session.update(model, config, active_data_uids, backup=self._data_h5_path, force=force)
 
     def list_experiment_hashes(self) -> list[str]:
         """Return the hashes of all experiments in the store, sorted. One listing of one level."""
@@ -227,11 +198,11 @@ class CheckpointManagerV2:
         Raises:
             UnknownExperiment: nothing lies under that hash.
         """
-        experiment = self._experiment(exp_hash)
+        experiment = self._session.experiment(exp_hash)
         info = experiment.summary()
         if not info["sizes"]:
-            raise UnknownExperiment(f"nothing lies under {experiment.exp_hash}; {self._known()}")
-        record = _record_if_sound(experiment)
+            raise UnknownExperiment(f"nothing lies under {experiment.exp_hash}; {self._session.known()}")
+        record = record_if_sound(experiment)
         return {**info, "created_at": record and record.created_at, "parent": record and record.parent}
 
     def provenance(self, exp_hash: str | None = None) -> dict[str, Any]:
@@ -241,7 +212,7 @@ class CheckpointManagerV2:
             CheckpointNotFound: there is no record.
             CorruptCheckpoint: it is damaged.
         """
-        return self._experiment(exp_hash).provenance().as_mapping()
+        return self._session.experiment(exp_hash).provenance().as_mapping()
 
     # -- saving ---------------------------------------------------------------------------------------
 
@@ -322,10 +293,10 @@ class CheckpointManagerV2:
             SaveStalled: the save before this one made no progress.
         """
         began = time.perf_counter()
-        experiment = self._experiment()
+        experiment = self._session.experiment()
         check_stateful(scheduler, "scheduler")
         check_stateful(scaler, "scaler")
-        step = on_writer(lambda: self._next_step(experiment), self._writer_rank) if step is None else step
+        step = self._session.next_step(experiment) if step is None else step
         path = self._store.path(keys.checkpoint_key(experiment.exp_hash, step))
         if not is_writer(self._writer_rank):
             return path if blocking else finished(step, path)
@@ -337,14 +308,14 @@ class CheckpointManagerV2:
             scaler=scaler,
         )
         state = checkpoint_state(
-            training, step=step, metadata=metadata, origin=self._origin(experiment), save_rng=self._save_rng
+            training, step=step, metadata=metadata, origin=self._session.origin(experiment), save_rng=self._save_rng
         )
         signature = signature_of(state["model_state_dict"])
-        save = Save(experiment, step, state, self._architecture_to_save(module, signature))
+        save = Save(experiment, step, state, self._session.architecture_to_save(module, signature))
         handle = None if blocking else self._writer.start(save, began)
         if blocking:
             self._writer.write(save)
-        self._saved_models[module] = signature
+        self._session.saved(module, signature)
         return handle or path
 
     def flush(self) -> None:
@@ -368,7 +339,7 @@ class CheckpointManagerV2:
         Raises:
             UnsupportedModel: it cannot be pickled, or keeps a large tensor outside its state dict.
         """
-        experiment = self._experiment()
+        experiment = self._session.experiment()
         key = keys.architecture_key(experiment.exp_hash)
         if is_writer(self._writer_rank):
             save_architecture(experiment, find_model(model, model_name))
@@ -383,12 +354,12 @@ class CheckpointManagerV2:
             ConfigTypeError: a value that has no plain form; names its path.
             InvalidName: the name is reserved, or cannot stand in a key.
         """
-        experiment = self._experiment()
+        experiment = self._session.experiment()
         key, plain = keys.config_key(experiment.exp_hash, config_name), plain_config(config)
         if is_writer(self._writer_rank):
             experiment.write_config(plain, config_name)
         if config_name == "config":
-            self._config_in_effect = plain
+            self._session.config_in_effect = plain
         return self._store.path(key)
 
     def save_data_backup(self, data_h5_path: BackupSource, backup_name: str | None = None) -> StorePath:
@@ -403,7 +374,7 @@ class CheckpointManagerV2:
             InvalidBackup: it is not HDF5.
             BackupBusy: HDF5's lock shows that somebody writes it.
         """
-        experiment, name = self._experiment(), "data" if backup_name is None else backup_name
+        experiment, name = self._session.experiment(), "data" if backup_name is None else backup_name
         key = keys.backup_key(experiment.exp_hash, name)
         if is_writer(self._writer_rank):
             save_backup(experiment, data_h5_path, name)
@@ -448,7 +419,7 @@ class CheckpointManagerV2:
         Raises:
             IncompatibleCheckpoint: it does not fit; lists the differences.
         """
-        experiment = self._experiment(exp_hash)
+        experiment = self._session.experiment(exp_hash)
         training = loading_targets(
             model,
             model_name,
@@ -460,7 +431,7 @@ class CheckpointManagerV2:
         )
         found = first_sound(experiment, experiment.checkpoints()[::-1], map_location=map_location)
         if found is None:
-            warn(f"nothing to load: no sound checkpoint of experiment {experiment.exp_hash}; {self._known()}")
+            warn(f"nothing to load: no sound checkpoint of experiment {experiment.exp_hash}; {self._session.known()}")
             return None
         return self._restore(experiment, *found, training, strict=strict, map_location=map_location)
 
@@ -489,7 +460,7 @@ class CheckpointManagerV2:
             CorruptCheckpoint: it is damaged.
             IncompatibleCheckpoint: it does not fit; lists the differences.
         """
-        experiment = self._experiment(exp_hash)
+        experiment = self._session.experiment(exp_hash)
         training = loading_targets(
             model,
             model_name,
@@ -513,7 +484,7 @@ class CheckpointManagerV2:
             CorruptCheckpoint: its index is damaged.
             UnsupportedFormat: torch.save wrote it, which has no index; `load_checkpoint` reads it.
         """
-        experiment = self._experiment(exp_hash)
+        experiment = self._session.experiment(exp_hash)
         record = choose_step(experiment, step, nearest=nearest)
         return CheckpointView(self._store, archive.read_index(self._store, record.info.key, info=record.info))
 
@@ -555,9 +526,9 @@ class CheckpointManagerV2:
             UnknownExperiment: nothing lies under from_hash.
             LedgerError: no model was given, and the ledger has not exactly one.
         """
-        current, source = self._experiment(), self._experiment(from_hash)
+        current, source = self._session.experiment(), self._session.experiment(from_hash)
         if from_hash is not None and from_hash not in self.list_experiment_hashes():
-            raise UnknownExperiment(f"nothing lies under {from_hash}; {self._known()}")
+            raise UnknownExperiment(f"nothing lies under {from_hash}; {self._session.known()}")
         training = loading_targets(
             model, optimizer=optimizer, load_optimizer=load_optimizer, scheduler=scheduler, scaler=scaler
         )
@@ -567,13 +538,13 @@ class CheckpointManagerV2:
         found = find_resumable(source, writer_rank=self._writer_rank, map_location=map_location)
         if found is None:
             if is_writer(self._writer_rank):
-                say(self._nothing_to_resume(source))
+                say(self._session.nothing_to_resume(source))
             return None
         state = on_every_rank(
             lambda: self._restore(source, *found, training, strict=strict, map_location=map_location)
         )
         if current.exp_hash != source.exp_hash:
-            on_writer(lambda: self._record_parent(current, source.exp_hash), self._writer_rank)
+            self._session.record_parent(current, source.exp_hash)
         if is_writer(self._writer_rank):
             if state.get("rng_state"):
                 restore_rng(state["rng_state"])
@@ -588,7 +559,7 @@ class CheckpointManagerV2:
             CheckpointNotFound: there is no config of that name.
             CorruptCheckpoint: it is damaged.
         """
-        return self._experiment(exp_hash).read_config(config_name)
+        return self._session.experiment(exp_hash).read_config(config_name)
 
     def load_architecture(
         self, exp_hash: str | None = None, *, trusted: bool = False, map_location: MapLocation = None
@@ -611,60 +582,15 @@ class CheckpointManagerV2:
             raise UntrustedPickle(
                 "loading an architecture runs code from the store; pass trusted=True if you trust it"
             )
-        return load_architecture(self._experiment(exp_hash), map_location)
+        return load_architecture(self._session.experiment(exp_hash), map_location)
 
     # -- underneath -----------------------------------------------------------------------------------
-
-    def _experiment(self, exp_hash: str | None = None) -> Experiment:
-        chosen = exp_hash if exp_hash is not None else self._exp_hash
-        if chosen is None:
-            raise NoExperiment(
-                f"there is no current experiment; call update_experiment_hash() first ({self._known()})"
-            )
-        return Experiment(self._store, chosen)
-
-    def _known(self) -> str:
-        hashes = self.list_experiment_hashes()
-        shown = ", ".join(hashes[:_SHOWN_HASHES]) + (", ..." if len(hashes) > _SHOWN_HASHES else "")
-        return f"{redact(self._store.url)} has {len(hashes)} experiments{': ' if hashes else ''}{shown}"
 
     def _user_folder(self, prefix: str) -> StorePath:
         path = self._store.path(prefix.removesuffix("/"))
         if isinstance(path, pathlib.Path):
             path.mkdir(parents=True, exist_ok=True)
         return path
-
-    def _establish(
-        self, model: torch.nn.Module | None, config: Any, uids: Iterable[Any] | None, *, force: bool
-    ) -> tuple[str, bool, Mapping[str, Any] | None]:
-        identity = self._identity.updated(model, config, uids, self._options)
-        experiment = Experiment(self._store, identity.exp_hash)
-        record = identity.provenance(self._options, self._parent)
-        is_new = establish(experiment, identity, record, backup=self._data_h5_path, force=force)
-        self._identity = identity
-        return identity.exp_hash, is_new, identity.config
-
-    def _origin(self, experiment: Experiment) -> Origin:
-        return Origin(
-            exp_hash=experiment.exp_hash,
-            run_id=self._run_id,
-            resumed_from=self._resumed_from,
-            config=self._config_in_effect,
-        )
-
-    def _next_step(self, experiment: Experiment) -> int:
-        listed = experiment.next_step()
-        with self._choosing_step:  # what is in flight is not listed yet
-            self._last_step = max(listed, self._last_step + 1)
-            return self._last_step
-
-    def _architecture_to_save(self, model: torch.nn.Module, signature: Signature) -> PreparedArchitecture | None:
-        if self._saved_models.get(model) == signature:
-            return None
-        hashed = self._identity.model
-        if hashed and hashed.digest != describe_model(model, forward_source=self._options.forward_source).digest:
-            warn("the experiment hash was made of another model; call update_experiment_hash(model=...) first")
-        return prepare_architecture_if_possible(model)
 
     def _restore(
         self,
@@ -679,27 +605,5 @@ class CheckpointManagerV2:
         where = experiment.where(record.info.key)
         restore(training, state, where=where, strict=strict, device=map_location)
         if training.model is not None:  # else it was only looked at
-            self._parent = experiment.exp_hash
-            self._resumed_from = {"exp_hash": experiment.exp_hash, "step": record.step, "run_id": state.get("run_id")}
+            self._session.went_on_from(experiment, record, state)
         return state
-
-    def _record_parent(self, current: Experiment, parent: str) -> None:
-        record = _record_if_sound(current)
-        if (record and record.parent == parent) or descends_from(self._store, parent, current.exp_hash):
-            return
-        fresh = self._identity.provenance(self._options, parent)
-        current.overwrite_provenance(dataclasses.replace(record, parent=parent) if record else fresh)
-
-    def _nothing_to_resume(self, source: Experiment) -> str:
-        own = self._identity.provenance(self._options, None)
-        record = _record_if_sound(source)
-        return nothing_to_resume(self._store, record or dataclasses.replace(own, exp_hash=source.exp_hash))
-
-
-def _record_if_sound(experiment: Experiment) -> Provenance | None:
-    try:
-        return experiment.provenance()
-    except NewerFormat:
-        raise
-    except (CheckpointNotFound, CorruptCheckpoint):
-        return None

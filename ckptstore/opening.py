@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ckptstore.errors import InvalidURL, MissingDependency, UnknownBackend
 from ckptstore.objects import redact
@@ -28,6 +30,9 @@ Where two packages serve one scheme, another package goes before ckptstore.
 _OURS = "ckptstore"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+StoreLike: TypeAlias = "Store | str | os.PathLike[str]"
+"""What an operation on whole stores takes: a store that is open, or what opens one."""
+
 _CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+::.*://")
 
 
@@ -52,6 +57,26 @@ def open_store(url: str | os.PathLike[str], **options: object) -> Store:
     if scheme is None:
         return _backend("file", location).from_url(_file_url(location), **options)
     return _backend(scheme, location).from_url(location, **options)
+
+
+@contextmanager
+def opened(store: StoreLike, **options: object) -> Iterator[Store]:
+    """Yield an open store as it is, and leave it open; open what is a URL or path, and close it again.
+
+    Args:
+        store: a store, or what `open_store` takes.
+        options: as for `open_store`.
+
+    Raises:
+        TypeError: options for a store that is open already.
+    """
+    if isinstance(store, str | os.PathLike):
+        with open_store(store, **options) as own:
+            yield own
+        return
+    if options:
+        raise TypeError(f"{store!r} is open already; it takes no options ({', '.join(options)})")
+    yield store
 
 
 def _scheme(location: str) -> str | None:
