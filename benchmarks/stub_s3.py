@@ -1,6 +1,6 @@
 """An S3 that costs next to nothing, so that what is measured is the client.
 
-    python benchmarks/stub_s3.py [--discard] [--latency SECONDS]
+    python benchmarks/stub_s3.py [--discard] [--latency SECONDS] [--tls FILE]
 
 It prints its port, serves loopback with a thread for each connection, and ends when its standard input closes. It
 knows single and multipart uploads, ranged reads, deletes, and listings of one page; no signatures, no errors but 404
@@ -18,6 +18,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -263,6 +264,12 @@ def _views(pieces: list[Piece], start: int, stop: int) -> Iterator[memoryview]:
         position += _size(piece)
 
 
+def _serve(client: socket.socket, bucket: Bucket, context: ssl.SSLContext | None) -> None:
+    if context is not None:
+        client = context.wrap_socket(client, server_side=True)
+    Connection(client, bucket).serve()
+
+
 def _end_with_standard_input() -> None:
     sys.stdin.read()
     os._exit(0)
@@ -273,14 +280,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--discard", action="store_true", help="keep lengths only")
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="before every answer")
+    parser.add_argument("--tls", metavar="FILE", help="certificate and key, to speak https")
     given = parser.parse_args()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if given.tls else None
+    if context is not None:
+        context.load_cert_chain(given.tls)
     bucket = Bucket(discard=given.discard, latency_s=given.latency)
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         print(listener.getsockname()[1], flush=True)
         threading.Thread(target=_end_with_standard_input, daemon=True).start()
         while True:
             client, _ = listener.accept()
-            threading.Thread(target=Connection(client, bucket).serve, daemon=True).start()
+            threading.Thread(target=_serve, args=(client, bucket, context), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ def measured(act: Callable[[], object]) -> dict[str, float]:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
     before = _kib("VmRSS")
-    cpu, began = sum(os.times()[:2]), time.perf_counter()
+    cpu, began = time.process_time(), time.perf_counter()
     held = act()
-    seconds, cpu = time.perf_counter() - began, sum(os.times()[:2]) - cpu
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     peak = _kib("VmHWM") - before
     del held
     return {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak / 1024}

@@ -22,6 +22,7 @@ class Setup:
         url: endpoint of the server, "" for the disk.
         bucket: on that server.
         kept: False where the server throws away what it is sent, so that nothing can be checked.
+        certificate: file of the certificate to trust, "" for plain http.
     """
 
     contender: str
@@ -31,6 +32,7 @@ class Setup:
     url: str = ""
     bucket: str = "bucket"
     kept: bool = True
+    certificate: str = ""
 
 
 class Contender:
