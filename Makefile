@@ -49,6 +49,9 @@ bench: $(BENCH_STAMP)  ## measure beside the others, write docs/performance.md (
 bench-quick: $(BENCH_STAMP)  ## the same in two minutes, printed only
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
+docs: $(STAMP)  ## write docs/cli.md from the commands
+	@$(BIN)/python -m ckptstore.cli.reference >docs/cli.md
+
 wheel: $(STAMP)  ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist .
 

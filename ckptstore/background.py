@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -166,6 +166,13 @@ class BackgroundSaver:
         self._begin_again_after_fork()
         self._wait_until_idle()
 
+    def wait_for_started(self) -> None:
+        """Wait for what is in flight or waiting now, as `wait` does, but not for what is started meanwhile."""
+        self._begin_again_after_fork()
+        with self._changed:
+            started = {job for job in (self._running, self._waiting) if job is not None}
+        self._wait_until_idle(started)
+
     def report(self) -> None:
         """Raise or warn of the saves that failed since the last report.
 
@@ -210,9 +217,9 @@ class BackgroundSaver:
             self._run(following)
         self._changed.notify_all()
 
-    def _wait_until_idle(self) -> None:
+    def _wait_until_idle(self, started: Collection[Job] | None = None) -> None:
         with self._changed:
-            while (job := self._running) is not None:
+            while (job := self._running) is not None and (started is None or job in started):
                 self._changed.wait(_LOOK_EVERY_S)
                 if self._running is job and time.monotonic() - job.progressed > self._deadline_s:
                     self._give_up(job)

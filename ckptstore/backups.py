@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,13 +15,14 @@ from urllib.parse import unquote
 
 from ckptstore import keys
 from ckptstore.companions import digest_line
-from ckptstore.errors import BackupBusy, InvalidBackup, InvalidKey, KeyNotFound
+from ckptstore.errors import BackupBusy, CorruptCheckpoint, InvalidBackup, InvalidKey, KeyNotFound
 from ckptstore.opening import open_store
 from ckptstore.store import ByteRange, ObjectInfo, Store, check_key, redact
 
 if TYPE_CHECKING:
     from ckptstore.experiment import Experiment
     from ckptstore.hashing import SampleSet
+    from ckptstore.hashing.uids import UID
 
 BackupSource: TypeAlias = str | os.PathLike[str]
 
@@ -51,6 +54,22 @@ def save_backup(experiment: Experiment, source: BackupSource, backup_name: str =
 def save_uids(experiment: Experiment, samples: SampleSet) -> None:
     """Write the active UIDs as HDF5: per type ("int", "str", "bytes") the UIDs and how often each is used."""
     _put_with_digest(experiment.store, keys.uids_key(experiment.exp_hash), iter([_uids_file(samples)]))
+
+
+def load_uids(experiment: Experiment) -> Counter[UID] | None:
+    """Return the recorded UIDs and how often each is used; None where the experiment recorded none. Two reads.
+
+    Raises:
+        CorruptCheckpoint: they are not what was written.
+    """
+    key, digest_key = backup_keys(keys.uids_key(experiment.exp_hash))
+    try:
+        data, line = experiment.store.get(key), bytes(experiment.store.get(digest_key))
+    except KeyNotFound:
+        return None
+    if line != digest_line(hashlib.sha256(data).hexdigest(), keys.file_name(key)):
+        raise CorruptCheckpoint(f"{experiment.where(key)} does not match its checksum; restore it from another store")
+    return Counter(_uids_of(data))
 
 
 def backup_keys(key: str) -> tuple[str, str]:
@@ -192,6 +211,22 @@ def _uids_file(samples: SampleSet) -> memoryview:
             group.create_dataset("uid", data=_uid_texts(counts), dtype=h5py.string_dtype())
             group.create_dataset("count", data=np.fromiter(counts.values(), dtype=np.uint64, count=len(counts)))
     return target.getbuffer()
+
+
+def _uids_of(data: memoryview) -> dict[UID, int]:
+    import h5py
+
+    read: dict[str, Callable[[str], UID]] = {"int": int, "str": _text_uid, "bytes": bytes.fromhex}
+    with h5py.File(io.BytesIO(data), "r") as file:
+        return {
+            read[kind](text): int(count)
+            for kind, group in file.items()
+            for text, count in zip(group["uid"].asstr()[:], group["count"][:], strict=True)
+        }
+
+
+def _text_uid(text: str) -> str:
+    return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], text)
 
 
 def _uid_texts(counts: dict[Any, int]) -> list[str]:

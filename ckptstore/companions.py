@@ -45,12 +45,17 @@ def open_text(data: Buffer, where: str) -> str:
             f"{where} does not match its own checksum; restore it from another store, "
             "or, if you edited it, delete its first and last line"
         )
-    if not seal and raw.startswith(_PROMISE):
+    if not seal and (raw.startswith(_PROMISE) or _PROMISE.startswith(raw)):
         raise CorruptCheckpoint(f"{where} is cut: its checksum is missing; restore it from another store")
     try:
         return body.removeprefix(_PROMISE).decode()
     except UnicodeDecodeError as error:
         raise CorruptCheckpoint(f"{where} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def has_seal(data: Buffer) -> bool:
+    """Whether a text ends in a seal, right or wrong; an older tool wrote none."""
+    return _TEXT_SEAL.search(data) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,13 @@ Each class is also the builtin that a reader would think of catching::
     ├── UnsupportedUID (TypeError)              sample UIDs of another type than str, bytes, int
     ├── UnknownSample (KeyError)                a discarded sample that was never added
     ├── UnsavableState (TypeError)              a state that weights_only loading would refuse
+    ├── NoMemoryForSnapshot (MemoryError)       a background save found no memory for its copy of the state
     ├── SaveReplaced                            a background save gave way to a newer one before it began
     ├── SaveStalled (TimeoutError)              a background save made no progress and was given up
     ├── InvalidStep (ValueError)                a step that is negative or not an int
     ├── InvalidName (ValueError)                a config, backup or experiment name outside its grammar
+    ├── SamePlace (ValueError)                  source and target are one place, or one lies in the other
+    ├── MirrorIncomplete                        something was not mirrored; its report says what and why
     ├── NoExperiment (RuntimeError)             an operation needs a current experiment
     ├── UnknownExperiment (LookupError)         no experiment has that hash
     ├── CheckpointNotFound (FileNotFoundError)  the experiment has no such checkpoint or companion
@@ -32,6 +35,7 @@ Each class is also the builtin that a reader would think of catching::
     │   └── UnsupportedFormat                   perhaps sound, but of a foreign format
     │       └── NewerFormat                     sound, but written by a newer version
     ├── IncompatibleCheckpoint (ValueError)     sound, but it does not fit the model or optimizer
+    ├── PartlyLoaded (RuntimeError)             loading in place failed half-way; the model's values are undefined
     ├── UntrustedPickle (PermissionError)       a load that could run code was not allowed to
     ├── InvalidBackup (ValueError)              a data file that is not HDF5
     ├── BackupBusy (BlockingIOError)            a data file that somebody is writing
@@ -39,6 +43,8 @@ Each class is also the builtin that a reader would think of catching::
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class CkptStoreError(Exception):
@@ -120,6 +126,10 @@ class UnsavableState(CkptStoreError, TypeError):
     """A value in the state would be refused by weights_only loading; the message names its path."""
 
 
+class NoMemoryForSnapshot(CkptStoreError, MemoryError):
+    """There is no memory for the copy of the state that a background save makes; nothing was saved."""
+
+
 class SaveReplaced(CkptStoreError):
     """A background save gave way to a newer one before it began."""
 
@@ -134,6 +144,22 @@ class InvalidStep(CkptStoreError, ValueError):
 
 class InvalidName(CkptStoreError, ValueError):
     """A config name, backup name or experiment hash is outside its grammar."""
+
+
+class SamePlace(CkptStoreError, ValueError):
+    """Source and target are the same place, or one lies inside the other."""
+
+
+class MirrorIncomplete(CkptStoreError):
+    """Something was not mirrored: it failed, or the target holds other content under the same key.
+
+    Attributes:
+        report: what was done and what was not, a `ckptstore.mirroring.MirrorReport`.
+    """
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class NoExperiment(CkptStoreError, RuntimeError):
@@ -170,6 +196,10 @@ class IncompatibleCheckpoint(CkptStoreError, ValueError):
     def __init__(self, message: str, differences: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.differences = differences
+
+
+class PartlyLoaded(CkptStoreError, RuntimeError):
+    """Loading in place failed after its first byte: the values of model and optimizer are undefined."""
 
 
 class UntrustedPickle(CkptStoreError, PermissionError):

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from ckptstore import keys
 from ckptstore.companions import open_text, seal_text
-from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, KeyExists, KeyNotFound
+from ckptstore.errors import (
+    CheckpointNotFound,
+    CorruptCheckpoint,
+    KeyExists,
+    KeyNotFound,
+    ObjectChanged,
+    UnknownExperiment,
+)
 from ckptstore.hashing import dump_yaml
 from ckptstore.keys import Kind
 from ckptstore.provenance import Provenance, parse_provenance
 from ckptstore.store import ObjectInfo, Store, redact
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +33,16 @@ class CheckpointRecord:
 
     Attributes:
         step: the training step.
-        info: key, size in bytes, time and version of the object.
+        info: key, size in bytes, time and version of the object: the `.pt`, or the `.pt.zst` in its place.
     """
 
     step: int
     info: ObjectInfo
+
+    @property
+    def compressed(self) -> bool:
+        """Whether it is stored as a `.pt.zst`."""
+        return self.info.key.endswith(keys.COMPRESSED)
 
     @property
     def modified(self) -> datetime:
@@ -100,20 +114,51 @@ class Experiment:
     # -- checkpoints ----------------------------------------------------------------------------------
 
     def checkpoints(self) -> list[CheckpointRecord]:
-        """Return the checkpoints in numeric order. One listing, which says nothing on whether they are sound."""
-        return _checkpoint_records(self.store.list(keys.model_prefix(self.exp_hash)), self.exp_hash)
+        """Return the checkpoints in numeric order, compressed or not.
+
+        One listing, which says nothing on whether they are sound. Where a step has both forms, because compressing it
+        was cut short, its `.pt` is the checkpoint.
+        """
+        return checkpoint_records(self.store.list(keys.model_prefix(self.exp_hash)), self.exp_hash)
 
     def checkpoint(self, step: int) -> CheckpointRecord:
-        """Return one checkpoint. One request.
+        """Return one checkpoint, compressed or not. One request, a second and third one where there is no `.pt`.
 
         Raises:
             CheckpointNotFound: there is none of that step.
         """
-        key = keys.checkpoint_key(self.exp_hash, step)
+        plain, compressed = (
+            keys.checkpoint_key(self.exp_hash, step),
+            keys.compressed_checkpoint_key(self.exp_hash, step),
+        )
+        for key in (plain, compressed, plain):  # again: it may have been decompressed between the two
+            try:
+                return CheckpointRecord(step, self.store.stat(key))
+            except KeyNotFound:
+                continue
+        raise CheckpointNotFound(f"no checkpoint of step {step}: {self.where(plain)} does not exist")
+
+    def in_either_form(self, record: CheckpointRecord, read: Callable[[CheckpointRecord], T]) -> T:
+        """Return what reading a checkpoint gives; where it was compressed since it was listed, of its other form.
+
+        Raises:
+            KeyNotFound, ObjectChanged: it is gone, or another one is in its place.
+        """
         try:
-            return CheckpointRecord(step, self.store.stat(key))
+            return read(record)
+        except (KeyNotFound, ObjectChanged):
+            switched = self._other_form(record)
+            if switched is None:
+                raise
+        return read(switched)
+
+    def _other_form(self, record: CheckpointRecord) -> CheckpointRecord | None:
+        key = record.info.key
+        other = key.removesuffix(keys.COMPRESSED) if record.compressed else key + keys.COMPRESSED
+        try:
+            return CheckpointRecord(record.step, self.store.stat(other))
         except KeyNotFound:
-            raise CheckpointNotFound(f"no checkpoint of step {step}: {self.where(key)} does not exist") from None
+            return None
 
     def next_step(self) -> int:
         """Return the step after the highest there is, or 0. One listing."""
@@ -134,7 +179,7 @@ class Experiment:
         ``architecture_saved``; ``sizes`` (bytes by file name); ``size_bytes`` (their sum).
         """
         objects = list(self.store.list(keys.experiment_prefix(self.exp_hash)))
-        records = _checkpoint_records(objects, self.exp_hash)
+        records = checkpoint_records(objects, self.exp_hash)
         return {
             "exp_hash": self.exp_hash,
             "model_checkpoints": [keys.file_name(record.info.key) for record in records],
@@ -166,13 +211,38 @@ def list_hashes(store: Store) -> list[str]:
     return [exp_hash for exp_hash in found if exp_hash is not None]
 
 
-def _checkpoint_records(objects: Iterable[ObjectInfo], exp_hash: str) -> list[CheckpointRecord]:
-    records = []
+def chosen_hashes(store: Store, experiments: Iterable[str] | None) -> list[str]:
+    """Return the experiments that were named, or with None all there are. One listing of one level.
+
+    Raises:
+        TypeError: a str, which would be many hashes of one letter.
+        InvalidName: what was named is no full hash.
+        UnknownExperiment: nothing lies under one of them.
+    """
+    if isinstance(experiments, str):
+        raise TypeError(f"experiments is the str {experiments!r}; give a list of hashes")
+    there = list_hashes(store)
+    if experiments is None:
+        return there
+    wanted = list(dict.fromkeys(map(keys.check_hash, experiments)))
+    if unknown := sorted(set(wanted).difference(there)):
+        raise UnknownExperiment(
+            f"nothing lies under {', '.join(unknown)}; {redact(store.url)} has {len(there)} experiments; "
+            "nothing was done"
+        )
+    return wanted
+
+
+def checkpoint_records(objects: Iterable[ObjectInfo], exp_hash: str) -> list[CheckpointRecord]:
+    """Return the checkpoints among the objects of a listing, in numeric order; where a step has both forms, the `.pt`."""
+    records: dict[int, CheckpointRecord] = {}
     for info in objects:
         parsed = keys.parse_key(info.key)
-        if parsed and parsed.kind is Kind.CHECKPOINT and parsed.exp_hash == exp_hash and parsed.step is not None:
-            records.append(CheckpointRecord(parsed.step, info))
-    return sorted(records, key=lambda record: record.step)
+        if parsed is None or parsed.exp_hash != exp_hash or parsed.step is None:
+            continue
+        if parsed.kind is Kind.CHECKPOINT or parsed.step not in records:
+            records[parsed.step] = CheckpointRecord(parsed.step, info)
+    return [records[step] for step in sorted(records)]
 
 
 def _of_kind(objects: Iterable[ObjectInfo], kind: Kind) -> Iterator[str]:

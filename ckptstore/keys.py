@@ -22,6 +22,9 @@ CHECKPOINTS = "checkpoints/"
 DATA = "data/"
 LOGS = "logs/"
 
+COMPRESSED = ".zst"
+"""Follows the key of a checkpoint that is compressed."""
+
 PROVENANCE = "provenance"
 """The config name that is taken."""
 UIDS = "uids"
@@ -112,7 +115,7 @@ def checkpoint_key(exp_hash: str, step: int) -> str:
 
 def compressed_checkpoint_key(exp_hash: str, step: int) -> str:
     """Return the key of a compressed checkpoint."""
-    return checkpoint_key(exp_hash, step) + ".zst"
+    return checkpoint_key(exp_hash, step) + COMPRESSED
 
 
 def architecture_key(exp_hash: str) -> str:

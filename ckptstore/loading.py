@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -15,6 +15,7 @@ from ckptstore.errors import (
     KeyNotFound,
     NewerFormat,
     ObjectChanged,
+    PartlyLoaded,
 )
 from ckptstore.experiment import CheckpointRecord, Experiment
 from ckptstore.keys import check_step
@@ -24,7 +25,14 @@ from ckptstore.saving import CHECKPOINT_FORMAT, Stateful, Training
 
 MapLocation: TypeAlias = torch.device | str | None
 
+Mmap: TypeAlias = Literal[False, True, "verified"]
+"""Whether tensors are the file itself, on a local disk: True checks no CRC32, "verified" reads all once to do so."""
+
+Reader: TypeAlias = Callable[[CheckpointRecord, archive.Index | None], dict[str, Any]]
+"""Reads a checkpoint, given its index where that is known; raises as `read_checkpoint`."""
+
 _SHOWN_STEPS = 20
+_UNSOUND = (CorruptCheckpoint, KeyNotFound, ObjectChanged)
 
 
 def loading_targets(
@@ -75,28 +83,58 @@ def _listing(steps: list[int]) -> str:
     return f"{len(steps)} from {steps[0]} to {steps[-1]}; nearest=True takes the closest"
 
 
+def index_of(experiment: Experiment, record: CheckpointRecord) -> archive.Index:
+    """Return what a checkpoint holds, without its tensors' bytes.
+
+    Raises:
+        CorruptCheckpoint: its index is damaged.
+        KeyNotFound, ObjectChanged: deleted or replaced since it was listed; one that was compressed is still read.
+    """
+    return experiment.in_either_form(
+        record, lambda form: archive.read_index(experiment.store, form.info.key, info=form.info)
+    )
+
+
 def read_checkpoint(
     experiment: Experiment,
     record: CheckpointRecord,
     *,
     index: archive.Index | None = None,
     map_location: MapLocation = None,
+    mmap: Mmap = False,
 ) -> dict[str, Any]:
-    """Return a checkpoint's dict in fresh memory, every byte of it verified.
+    """Return a checkpoint's dict in fresh memory, every byte of it verified; or with mmap as the file itself.
 
     Raises:
         CorruptCheckpoint: damaged, not a checkpoint, or of another experiment or step than its key says.
         NewerFormat: sound, but a newer version wrote it.
-        KeyNotFound, ObjectChanged: deleted or replaced since it was listed.
+        KeyNotFound, ObjectChanged: deleted or replaced since it was listed; one that was compressed is still read.
+        UnsupportedOperation: with mmap, where the store has no files, or this one is compressed.
     """
+    if mmap not in {False, True, "verified"}:
+        raise ValueError(f"mmap is False, True or 'verified', not {mmap!r}")
+
+    def read(form: CheckpointRecord) -> Any:
+        known = index if form is record else None
+        return archive.load(experiment.store, form.info.key, info=form.info, index=known, map_location=map_location)
+
     with torch.inference_mode(mode=False):  # else training could not go on with what is loaded
-        state = archive.load(
-            experiment.store, record.info.key, info=record.info, index=index, map_location=map_location
-        )
-    return _checked(state, record, experiment)
+        if mmap:
+            known = index_of(experiment, record) if index is None else index
+            state = archive.load_mapped(
+                experiment.store, known, verified=mmap == "verified", map_location=map_location
+            )
+        else:
+            state = experiment.in_either_form(record, read)
+    return checked_contents(state, record, experiment)
 
 
-def _checked(state: Any, record: CheckpointRecord, experiment: Experiment) -> dict[str, Any]:
+def checked_contents(state: Any, record: CheckpointRecord, experiment: Experiment) -> dict[str, Any]:
+    """Return a checkpoint's dict if it is what its key says.
+
+    Raises:
+        CorruptCheckpoint, NewerFormat: as `read_checkpoint`.
+    """
     where = experiment.where(record.info.key)
     if not isinstance(state, dict) or not isinstance(state.get("model_state_dict"), dict):
         raise CorruptCheckpoint(f"{where} holds no model_state_dict; it is not a checkpoint of ckptstore")
@@ -112,29 +150,35 @@ def _checked(state: Any, record: CheckpointRecord, experiment: Experiment) -> di
 
 
 def first_sound(
-    experiment: Experiment,
     candidates: Iterable[CheckpointRecord],
+    read: Reader,
     *,
     indexes: Mapping[str, archive.Index] = MappingProxyType({}),
-    map_location: MapLocation = None,
 ) -> tuple[CheckpointRecord, dict[str, Any]] | None:
     """Return the first candidate that is sound, with its contents; warn of each that is not; None when none is.
 
     Args:
-        experiment: whose checkpoints they are.
         candidates: in the order to try.
+        read: reads one, given its index where that is known.
         indexes: those that were read already, by key.
-        map_location: as in ``torch.load``.
 
     Raises:
         NewerFormat: a newer version wrote a candidate; going on to an older one would lose its training.
+        PartlyLoaded: one was read in place and turned out to be damaged, and none after it was sound.
     """
+    undefined: PartlyLoaded | None = None
     for record in candidates:
         try:
-            index = indexes.get(record.info.key)
-            return record, read_checkpoint(experiment, record, index=index, map_location=map_location)
+            return record, read(record, indexes.get(record.info.key))
         except NewerFormat:
             raise
-        except (CorruptCheckpoint, KeyNotFound, ObjectChanged) as error:
+        except _UNSOUND as error:
             warn(f"checkpoint skipped: {error}")
+        except PartlyLoaded as error:
+            if not isinstance(error.__cause__, _UNSOUND):
+                raise
+            warn(f"checkpoint skipped: {error}")
+            undefined = error
+    if undefined is not None:
+        raise undefined
     return None

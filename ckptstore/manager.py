@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 import torch
 
-from ckptstore import archive, keys
+from ckptstore import keys
 from ckptstore.architecture import (
     load_architecture,
     save_architecture,
@@ -27,11 +29,14 @@ from ckptstore.errors import (
 from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
 from ckptstore.hashing import plain_config
 from ckptstore.identity import HashOptions
-from ckptstore.loading import MapLocation, choose_step, first_sound, loading_targets, read_checkpoint
+from ckptstore.loader import Loader
+from ckptstore.loading import MapLocation, Mmap, choose_step, first_sound, index_of, loading_targets
 from ckptstore.notices import logger, say, warn
 from ckptstore.participants import check_stateful, find_model, find_optimizer
-from ckptstore.restoring import restore
+from ckptstore.preemption import Preemption
 from ckptstore.resuming import find_resumable, restored_line
+from ckptstore.retention import Policy as RetentionPolicy
+from ckptstore.retention.automatic import Retention
 from ckptstore.rng import restore_rng
 from ckptstore.saving import Stateful, Training, checkpoint_state, signature_of
 from ckptstore.session import Session, record_if_sound
@@ -61,6 +66,10 @@ class CheckpointManagerV2:
         on_error: how a background save that failed is reported by the next call: "raise", or "warn" so that an
             outage of the store does not end a run.
         save_deadline_s: seconds after which a background save that moves no byte is given up.
+        flush_on_sigterm: at SIGTERM wait for the saves in flight, then let the signal do what it did before. For the
+            main thread only; a forked child, such as a DataLoader's worker, is not concerned.
+        keep: which checkpoints stay, such as ``Latest(3) | Best(1, "loss", "min")``; applied after each save, once
+            that is durable. What others saved goes only when it is older than 24 hours; see `retention.automatic.Retention`.
 
     Every method that needs a current experiment raises `NoExperiment` before there is one. Errors of the store
     (`StoreError`) come out as they are.
@@ -81,6 +90,8 @@ class CheckpointManagerV2:
         save_policy: Policy = "wait",
         on_error: OnError = "raise",
         save_deadline_s: float = 600.0,
+        flush_on_sigterm: bool = False,
+        keep: RetentionPolicy | None = None,
     ) -> None:
         if isinstance(root_log_dir, Store):
             if storage_options:
@@ -95,9 +106,13 @@ class CheckpointManagerV2:
         self._data_h5_path = data_h5_path
         self._writer_rank = writer_rank
         self._save_rng = save_rng
+        self._retention = None if keep is None else Retention(keep)
         self._writer = CheckpointWriter(
             BackgroundSaver(policy=save_policy, on_error=on_error, deadline_s=save_deadline_s)
         )
+        self._preemption = Preemption(self._writer.flush_started)
+        if flush_on_sigterm:
+            self._preemption.flush_on(signal.SIGTERM)
 
     # -- what it works on -----------------------------------------------------------------------------
 
@@ -143,7 +158,7 @@ class CheckpointManagerV2:
             logger.error("a checkpoint was lost while another error ends the program: %s", failure)
 
     def close(self) -> None:
-        """Wait until every save is durable, and close the store where this manager opened it.
+        """Wait until every save is durable, handle no signal any more, and close the store where it was opened here.
 
         Raises:
             StoreError, SaveStalled: a background save failed (with ``on_error="warn"`` a warning).
@@ -151,6 +166,7 @@ class CheckpointManagerV2:
         try:
             self.flush()
         finally:
+            self._preemption.end()
             if self._owns_store:
                 self._store.close()
 
@@ -311,7 +327,9 @@ class CheckpointManagerV2:
             training, step=step, metadata=metadata, origin=self._session.origin(experiment), save_rng=self._save_rng
         )
         signature = signature_of(state["model_state_dict"])
-        save = Save(experiment, step, state, self._session.architecture_to_save(module, signature))
+        committed = partial(self._retention.committed, experiment) if self._retention else None
+        architecture = self._session.architecture_to_save(module, signature)
+        save = Save(experiment, step, state, architecture, committed)
         handle = None if blocking else self._writer.start(save, began)
         if blocking:
             self._writer.write(save)
@@ -325,6 +343,28 @@ class CheckpointManagerV2:
             StoreError, SaveStalled: one of them failed (with ``on_error="warn"`` a warning).
         """
         self._writer.flush()
+
+    @property
+    def preempted(self) -> bool:
+        """Whether a signal given to `save_on_signal` has come; for a loop to look at after each step."""
+        return self._preemption.noticed
+
+    def save_on_signal(self, *signals: int) -> None:
+        """Let signals such as ``signal.SIGTERM, signal.SIGUSR1`` set `preempted` instead of ending the program.
+
+        The training loop then takes its last checkpoint where its state is whole, and leaves::
+
+            if manager.preempted:
+                manager.save_model_checkpoint(model, step=step, optimizer=optimizer)
+                break
+
+        Nothing is saved inside the signal handler, which could interrupt a half-done optimizer step. In a
+        torch.distributed job the ranks have to agree first, by an all_reduce of `preempted`. `close` undoes it.
+
+        Raises:
+            ValueError: there is none, one cannot be handled, or this is not the main thread.
+        """
+        self._preemption.notice(signals)
 
     def save_model_architecture(
         self, model: torch.nn.Module | None = None, model_name: str | None = None
@@ -395,6 +435,8 @@ class CheckpointManagerV2:
         scaler: Stateful | None = None,
         map_location: MapLocation = None,
         strict: bool = True,
+        in_place: bool = False,
+        mmap: Mmap = False,
     ) -> dict[str, Any] | None:
         """Load the sound checkpoint of the highest step; model and the rest are restored together or not at all.
 
@@ -411,6 +453,11 @@ class CheckpointManagerV2:
             scaler: a GradScaler.
             map_location: device of the returned tensors, and of a model on the meta device.
             strict: False accepts missing and unknown model entries and converts dtypes.
+            in_place: True reads straight into the tensors of model and optimizer, for models that fill the memory.
+                What can be checked beforehand is; damage that is found later leaves their values undefined
+                (`PartlyLoaded`), unless an older sound checkpoint is loaded over it.
+            mmap: True, on a local disk only, maps the file: returned tensors are read when looked at, and no CRC32 is
+                checked. "verified" reads everything once to check them.
 
         Returns:
             The checkpoint's dict (``step``, ``model_state_dict``, ``metadata``, ...); None, with a warning, where
@@ -429,11 +476,12 @@ class CheckpointManagerV2:
             scheduler=scheduler,
             scaler=scaler,
         )
-        found = first_sound(experiment, experiment.checkpoints()[::-1], map_location=map_location)
+        loader = Loader(training=training, strict=strict, map_location=map_location, in_place=in_place, mmap=mmap)
+        found = first_sound(experiment.checkpoints()[::-1], loader.reader(experiment))
         if found is None:
             warn(f"nothing to load: no sound checkpoint of experiment {experiment.exp_hash}; {self._session.known()}")
             return None
-        return self._restore(experiment, *found, training, strict=strict, map_location=map_location)
+        return self._restore(experiment, *found, loader)
 
     def load_checkpoint(
         self,
@@ -450,6 +498,8 @@ class CheckpointManagerV2:
         scaler: Stateful | None = None,
         map_location: MapLocation = None,
         strict: bool = True,
+        in_place: bool = False,
+        mmap: Mmap = False,
     ) -> dict[str, Any]:
         """Load the checkpoint of one step, or with ``nearest`` of the closest there is (the lower one of two).
 
@@ -471,13 +521,14 @@ class CheckpointManagerV2:
             scaler=scaler,
         )
         record = choose_step(experiment, step, nearest=nearest)
-        state = read_checkpoint(experiment, record, map_location=map_location)
-        return self._restore(experiment, record, state, training, strict=strict, map_location=map_location)
+        loader = Loader(training=training, strict=strict, map_location=map_location, in_place=in_place, mmap=mmap)
+        return self._restore(experiment, record, loader.reader(experiment)(record, None), loader)
 
     def open_checkpoint(self, step: int, exp_hash: str | None = None, *, nearest: bool = False) -> CheckpointView:
         """Open the checkpoint of one step without loading it: names, shapes and metadata, tensors on demand.
 
-        Two requests, three for an index over 256 KiB (about 1,500 tensors). ``nearest`` as for `load_checkpoint`.
+        Two requests, three where there are very many tensors: over 1,700 in 256 MiB, over 7,000 in 1 GiB. ``nearest``
+        as for `load_checkpoint`.
 
         Raises:
             CheckpointNotFound: there is none of that step; lists the steps there are.
@@ -486,7 +537,7 @@ class CheckpointManagerV2:
         """
         experiment = self._session.experiment(exp_hash)
         record = choose_step(experiment, step, nearest=nearest)
-        return CheckpointView(self._store, archive.read_index(self._store, record.info.key, info=record.info))
+        return CheckpointView(self._store, index_of(experiment, record))
 
     def resume(
         self,
@@ -499,6 +550,8 @@ class CheckpointManagerV2:
         from_hash: str | None = None,
         map_location: MapLocation = None,
         strict: bool = True,
+        in_place: bool = False,
+        mmap: Mmap = False,
     ) -> dict[str, Any] | None:
         """Go on from the newest run's newest sound checkpoint: model, optimizer, scheduler, scaler, RNG.
 
@@ -516,6 +569,8 @@ class CheckpointManagerV2:
                 parent.
             map_location: device of the returned tensors, and of a model on the meta device.
             strict: False accepts missing and unknown model entries and converts dtypes.
+            in_place: as for `load_latest_checkpoint`.
+            mmap: as for `load_latest_checkpoint`.
 
         Returns:
             The checkpoint's dict; None where there is none, after saying which experiment is nearest to this one and
@@ -535,14 +590,13 @@ class CheckpointManagerV2:
         if training.model is None:
             raise LedgerError("which model is to go on? give it, or register exactly one in the ledger")
         self.flush()
-        found = find_resumable(source, writer_rank=self._writer_rank, map_location=map_location)
+        loader = Loader(training=training, strict=strict, map_location=map_location, in_place=in_place, mmap=mmap)
+        found = find_resumable(source, loader.reader(source), writer_rank=self._writer_rank)
         if found is None:
             if is_writer(self._writer_rank):
                 say(self._session.nothing_to_resume(source))
             return None
-        state = on_every_rank(
-            lambda: self._restore(source, *found, training, strict=strict, map_location=map_location)
-        )
+        state = on_every_rank(lambda: self._restore(source, *found, loader))
         if current.exp_hash != source.exp_hash:
             self._session.record_parent(current, source.exp_hash)
         if is_writer(self._writer_rank):
@@ -593,17 +647,9 @@ class CheckpointManagerV2:
         return path
 
     def _restore(
-        self,
-        experiment: Experiment,
-        record: CheckpointRecord,
-        state: dict[str, Any],
-        training: Training,
-        *,
-        strict: bool,
-        map_location: MapLocation,
+        self, experiment: Experiment, record: CheckpointRecord, state: dict[str, Any], loader: Loader
     ) -> dict[str, Any]:
-        where = experiment.where(record.info.key)
-        restore(training, state, where=where, strict=strict, device=map_location)
-        if training.model is not None:  # else it was only looked at
+        loader.restore(experiment, record, state)
+        if loader.training.model is not None:  # else it was only looked at
             self._session.went_on_from(experiment, record, state)
         return state

@@ -29,10 +29,10 @@ Where two packages serve one scheme, another package goes before ckptstore.
 
 _OURS = "ckptstore"
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 StoreLike: TypeAlias = "Store | str | os.PathLike[str]"
 """What an operation on whole stores takes: a store that is open, or what opens one."""
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+::.*://")
 
 

@@ -69,12 +69,9 @@ def _checked(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 def _only_optimizer_of(model: torch.nn.Module) -> torch.optim.Optimizer | None:
-    own = {id(parameter) for parameter in model.parameters()}
-    fitting = {
-        name: optimizer
-        for name, optimizer in GLOBAL_LEDGER.optimizers().items()
-        if _shares_parameters(optimizer, own)
-    }
+    known = GLOBAL_LEDGER.optimizers()
+    own = {id(parameter) for parameter in model.parameters()} if known else set()
+    fitting = {name: optimizer for name, optimizer in known.items() if _shares_parameters(optimizer, own)}
     if len(fitting) > 1:
         raise LedgerError(f"which optimizer? give optimizer_name or the object (of this model: {', '.join(fitting)})")
     return next(iter(fitting.values()), None)

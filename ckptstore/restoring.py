@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -44,29 +44,53 @@ def restore(training: Training, state: Mapping[str, Any], *, where: str, strict:
     Raises:
         IncompatibleCheckpoint: before anything is touched where the objects can tell, else after undoing it.
     """
-    if training.optimizer is not None and not training.optimizer_asked_for and "optimizer_state_dict" not in state:
-        warn(f"{where} holds no optimizer; the ledger's keeps its state")
-        training = replace(training, optimizer=None)
+    training = without_unsaved(training, state, where=where)
     with torch.inference_mode(mode=False):
-        if lines := _differences(training, state, strict=strict):
-            shown = "".join(f"\n  {line}" for line in lines[:_SHOWN_DIFFERENCES])
-            rest = f"\n  and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
-            raise IncompatibleCheckpoint(f"{where} does not fit; nothing was loaded:{shown}{rest}", lines)
+        check_fit(training, state, where=where, strict=strict)
         undo: list[Callable[[], Any]] = []
         try:
             _restore_all(training, state, undo, strict=strict, device=device or "cpu")
         except BaseException as error:
-            for act in reversed(undo):
-                act()
+            undo_all(undo)
             if isinstance(error, Exception):
                 raise IncompatibleCheckpoint(f"{where} could not be loaded: {error}", (str(error),)) from error
             raise
-    if training.model is not None and not strict:
-        lacking, left = unmatched(unwrap(training.model), state["model_state_dict"])
-        if lacking or left:
-            warn(
-                f"{where} was loaded in part: it lacks {lacking} entries of the model, the model lacks {left} of its"
-            )
+    warn_of_rest(training, state, where=where, strict=strict)
+
+
+def without_unsaved(training: Training, state: Mapping[str, Any], *, where: str) -> Training:
+    """Return what to load into, without an optimizer that nobody asked for and the checkpoint does not hold."""
+    if training.optimizer is None or training.optimizer_asked_for or "optimizer_state_dict" in state:
+        return training
+    warn(f"{where} holds no optimizer; the ledger's keeps its state")
+    return replace(training, optimizer=None)
+
+
+def check_fit(training: Training, state: Mapping[str, Any], *, where: str, strict: bool) -> None:
+    """Compare a checkpoint's contents with live objects; its tensors may be on the meta device.
+
+    Raises:
+        IncompatibleCheckpoint: listing the differences.
+    """
+    if lines := _differences(training, state, strict=strict):
+        shown = "".join(f"\n  {line}" for line in lines[:_SHOWN_DIFFERENCES])
+        rest = f"\n  and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
+        raise IncompatibleCheckpoint(f"{where} does not fit; nothing was loaded:{shown}{rest}", lines)
+
+
+def undo_all(undo: list[Callable[[], Any]]) -> None:
+    """Call what undoes each step, the last one first."""
+    for act in reversed(undo):
+        act()
+
+
+def warn_of_rest(training: Training, state: Mapping[str, Any], *, where: str, strict: bool) -> None:
+    """Warn of what a load that is not strict left out."""
+    if training.model is None or strict:
+        return
+    lacking, left = unmatched(unwrap(training.model), state["model_state_dict"])
+    if lacking or left:
+        warn(f"{where} was loaded in part: it lacks {lacking} entries of the model, the model lacks {left} of its")
 
 
 def _restore_all(
@@ -79,17 +103,24 @@ def _restore_all(
 ) -> None:
     if training.model is not None:  # before the optimizer, whose state goes where its parameters are
         undo.append(materialise(unwrap(training.model), device))
-    for name in ("scheduler", "scaler", "optimizer"):
+    restore_parts(training, state, undo, ("scheduler", "scaler", "optimizer"))
+    if training.model is not None:
+        model = unwrap(training.model)
+        if may_fail_half_way(model):
+            undo.append(partial(_put_back, model, _copied(model)))
+        load_model(model, state["model_state_dict"], strict=strict)
+
+
+def restore_parts(
+    training: Training, state: Mapping[str, Any], undo: list[Callable[[], Any]], names: Iterable[str]
+) -> None:
+    """Load the state of some of a loop's objects besides the model; what undoes it is added to the list first."""
+    for name in names:
         part = getattr(training, name)
         if part is not None:
             before = part.state_dict()
             undo.append(partial(part.load_state_dict, before))
             part.load_state_dict(_with_counters(state[f"{name}_state_dict"], before))
-    if training.model is not None:
-        model = unwrap(training.model)
-        if may_fail_half_way(model):
-            undo.append(partial(_put_back, model, _copied(model)))
-        _load_model(model, state["model_state_dict"], strict=strict)
 
 
 def _with_counters(saved: Any, before: Any) -> Any:
@@ -129,7 +160,8 @@ def _differences(training: Training, state: Mapping[str, Any], *, strict: bool) 
     return tuple(lines)
 
 
-def _load_model(model: torch.nn.Module, saved: Mapping[str, Any], *, strict: bool) -> None:
+def load_model(model: torch.nn.Module, saved: Mapping[str, Any], *, strict: bool) -> None:
+    """Load a model_state_dict, with the names of an unwrapped module, into an unwrapped module."""
     own = model.state_dict()
     public = clean_names(model, own)
     actual = {clean: name for name, clean in public.items()}

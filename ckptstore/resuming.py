@@ -12,7 +12,7 @@ from ckptstore import archive
 from ckptstore.distributed import on_writer
 from ckptstore.errors import CkptStoreError, CorruptCheckpoint, KeyNotFound, ObjectChanged
 from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
-from ckptstore.loading import MapLocation, first_sound, read_checkpoint
+from ckptstore.loading import Reader, first_sound, index_of
 from ckptstore.notices import warn
 from ckptstore.provenance import Provenance, changed_components, describe_change
 from ckptstore.saving import Training
@@ -77,7 +77,7 @@ def _saved_after_highest(
 def _saved_at(experiment: Experiment, record: CheckpointRecord, indexes: dict[str, archive.Index]) -> datetime | None:
     key = record.info.key
     try:
-        indexes[key] = archive.read_index(experiment.store, key, info=record.info)
+        indexes[key] = index_of(experiment, record)
         saved_at = datetime.fromisoformat(indexes[key].state["timestamp"])
     except (CorruptCheckpoint, KeyNotFound, ObjectChanged, KeyError, TypeError, ValueError):
         return None  # whoever loads it says what is wrong with it
@@ -85,7 +85,7 @@ def _saved_at(experiment: Experiment, record: CheckpointRecord, indexes: dict[st
 
 
 def find_resumable(
-    source: Experiment, *, writer_rank: int, map_location: MapLocation
+    source: Experiment, read: Reader, *, writer_rank: int
 ) -> tuple[CheckpointRecord, dict[str, Any]] | None:
     """Return the checkpoint to go on from, and its contents; None where there is no sound one.
 
@@ -95,7 +95,7 @@ def find_resumable(
 
     def choose() -> CheckpointRecord | None:
         order = resume_order(source)
-        found = first_sound(source, order.candidates, indexes=order.indexes, map_location=map_location)
+        found = first_sound(order.candidates, read, indexes=order.indexes)
         if found is None:
             return None
         held[found[0].step] = found[1]
@@ -106,7 +106,7 @@ def find_resumable(
     chosen = on_writer(choose, writer_rank)
     if chosen is None:
         return None
-    return chosen, held.get(chosen.step) or read_checkpoint(source, chosen, map_location=map_location)
+    return chosen, held.get(chosen.step) or read(chosen, None)
 
 
 def nothing_to_resume(store: Store, own: Provenance) -> str:

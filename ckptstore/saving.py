@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeAlias
@@ -11,19 +11,19 @@ import torch
 
 from ckptstore.archive import savable
 from ckptstore.errors import UnsavableState, UnsupportedModel
-from ckptstore.hashing import clean_names, unwrap
+from ckptstore.hashing import WRAPPER_SEGMENTS, clean_names, unwrap
 from ckptstore.rng import capture_rng
 
 CHECKPOINT_FORMAT = 1
 
 
-Signature: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+Signature: TypeAlias = tuple[tuple[str, ...], tuple[object, ...]]
 """Names and shapes of a model's tensors: enough to see that a model was rebuilt in place."""
 
 
 def signature_of(model_state_dict: Mapping[str, Any]) -> Signature:
     """Return names and shapes of a state dict."""
-    return tuple((name, tuple(value.shape)) for name, value in model_state_dict.items() if hasattr(value, "shape"))
+    return tuple(model_state_dict), tuple(getattr(value, "shape", None) for value in model_state_dict.values())
 
 
 class Stateful(Protocol):
@@ -105,16 +105,34 @@ def model_state(model: torch.nn.Module) -> dict[str, Any]:
         UnsupportedModel: there is nothing in it.
     """
     bare = unwrap(model)
-    state = bare.state_dict()
+    state = _state_of(bare)
     if not state:
         raise UnsupportedModel(f"{type(bare).__name__} has neither parameters nor buffers; there is nothing to save")
+    versions = getattr(state, "_metadata", None)
+    if not _may_be_wrapped((*state, *(versions or ()))):
+        return state
     names = clean_names(bare, state)
     renamed = type(state)((names[name], value) for name, value in state.items())
-    versions = getattr(state, "_metadata", None)
     if versions is not None:
         paths = clean_names(bare, versions)
         renamed._metadata = type(versions)((paths[path], value) for path, value in versions.items())  # type: ignore[attr-defined]  # noqa: SLF001
     return renamed
+
+
+def _state_of(bare: torch.nn.Module) -> dict[str, Any]:
+    """Return the state dict, with the parameters themselves in it where that makes no difference but in time."""
+    if type(bare).state_dict is torch.nn.Module.state_dict:  # else keep_vars may be unknown
+        with torch.no_grad():
+            state: dict[str, Any] = bare.state_dict(keep_vars=True)
+        if {torch.Tensor, torch.nn.Parameter}.issuperset(map(type, state.values())):
+            return state
+    return bare.state_dict()
+
+
+def _may_be_wrapped(names: Iterable[str]) -> bool:
+    """Whether any name may have a segment that a wrapper put in; looking closer takes time in a large model."""
+    text = "\n".join(names)
+    return any(segment in text for segment in WRAPPER_SEGMENTS)
 
 
 def plain_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

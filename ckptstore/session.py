@@ -22,6 +22,7 @@ from ckptstore.identity import HashOptions, Identity, establish
 from ckptstore.notices import warn
 from ckptstore.provenance import Provenance
 from ckptstore.resuming import descends_from, nothing_to_resume
+from ckptstore.retention.in_use import note_current, note_resumed
 from ckptstore.saving import Origin, Signature
 from ckptstore.store import Store, redact
 
@@ -89,6 +90,7 @@ class Session:
         if before not in (None, self._identity.components["model"]):
             self._resumed_from = None  # another network, which begins from scratch
         self.exp_hash = self._parent = exp_hash
+        note_current(self.store, exp_hash)
         self._saved_models, self._last_step = weakref.WeakKeyDictionary(), -1
         return exp_hash, is_new
 
@@ -122,6 +124,7 @@ class Session:
         """Remember the checkpoint that a model was restored from."""
         self._parent = experiment.exp_hash
         self._resumed_from = {"exp_hash": experiment.exp_hash, "step": record.step, "run_id": state.get("run_id")}
+        note_resumed(experiment.store, experiment.exp_hash, record.step)
 
     def record_parent(self, current: Experiment, parent: str) -> None:
         """Write the parent into the current experiment's record, unless that would make a cycle; a collective."""

@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 
-from ckptstore.archive import savable
+from ckptstore.archive import Flat, Image, Mould, Stream, fit, flatten
+from ckptstore.errors import NoMemoryForSnapshot
+from ckptstore.transfers import Transfers
+
+_Spare: TypeAlias = defaultdict[tuple[int, bool], list[torch.Tensor]]
 
 
 class Snapshot:
-    """A state at one moment, in host memory that belongs to a pool.
+    """A state at one moment, in host memory that belongs to a pool."""
 
-    Attributes:
-        state: plain data and CPU tensors, bit for bit those of the moment; sharing of memory is kept.
-    """
+    def __init__(self, tokens: Flat, mould: Mould, image: Image, transfers: Transfers, give_back: _GiveBack) -> None:
+        self._tokens = tokens
+        self._mould = mould
+        self._image = image
+        self._transfers = transfers
+        self._give_back = give_back
 
-    def __init__(self, state: Mapping[str, Any], copying: _Copying, pool: SnapshotPool) -> None:
-        self.state = state
-        self._copying = copying
-        self._pool = pool
+    def stream(self) -> Stream:
+        """Return the file that the state becomes, as soon as every byte of it has arrived.
 
-    def wait(self) -> None:
-        """Return once every byte has arrived; at once but for tensors of a GPU."""
-        self._copying.wait()
+        Raises:
+            UnsavableState: over 1 GiB of it is not in tensors.
+        """
+        self._transfers.wait()
+        return self._mould.stream(self._tokens, self._image)
 
     def release(self) -> None:
-        """Give the memory back; the state must not be used any more."""
-        self._pool.give_back(self._copying.taken)
+        """Give the memory back; the snapshot must not be used any more."""
+        self._transfers.wait()
+        self._give_back(self._mould, self._image)
 
 
 class SnapshotPool:
     """Host memory for snapshots, reused from one to the next: fresh pages cost more than the copy itself.
 
-    What the last snapshot did not need is let go, so memory follows the state's size and does not grow by saving.
+    What was found out about the state goes with it, so that the next snapshot of tensors that have kept their shapes
+    and places costs little more than the copy. What the last snapshot did not need is let go: memory follows the
+    state's size and does not grow by saving. One thread at a time may take; any may release.
     """
 
     def __init__(self) -> None:
-        self._free: defaultdict[tuple[int, bool], list[torch.Tensor]] = defaultdict(list)
+        self._mould: Mould | None = None
+        self._free: list[Image] = []
 
     def take(self, state: Mapping[str, Any]) -> Snapshot:
         """Copy a state. CPU tensors are copied when this returns.
@@ -49,67 +60,51 @@ class SnapshotPool:
 
         Raises:
             UnsavableState: see `savable`; the pool is as it was.
-            MemoryError, RuntimeError: no memory for a copy; the pool is as it was.
+            NoMemoryForSnapshot: there is none for a copy; the pool is as it was.
         """
-        copying = _Copying(self._free)
+        flat = flatten(state)
+        mould, located = fit(flat, state, self._mould)
+        image, transfers = self._image_for(mould), Transfers()
         try:
-            plain = savable(state, place=copying.place)
+            mould.fill(image, located, transfers.copy)
         except BaseException:
-            copying.finish()
-            self.give_back(copying.taken)
+            transfers.queued()
+            transfers.wait()
+            self._take_back(mould, image)
             raise
-        copying.finish()
-        self._free.clear()
-        return Snapshot(plain, copying, self)
+        transfers.queued()
+        self._mould, self._free = mould, []
+        return Snapshot(flat.without_tensors(), mould, image, transfers, self._take_back)
 
-    def give_back(self, buffers: list[torch.Tensor]) -> None:
-        """Take memory for the next snapshot; the list is emptied."""
-        for buffer in buffers:
-            self._free[buffer.numel(), buffer.is_pinned()].append(buffer)
-        buffers.clear()
+    def _image_for(self, mould: Mould) -> Image:
+        if mould is self._mould and self._free:
+            return self._free.pop()
+        try:
+            return mould.image(_allocator(self._free))
+        except (MemoryError, RuntimeError) as error:  # torch's allocators raise the latter
+            raise NoMemoryForSnapshot(
+                f"no memory for a copy of the state, {sum(mould.blueprint.sizes):,} bytes; "
+                f"save with blocking=True, which needs none ({str(error).splitlines()[0]})"
+            ) from error
+
+    def _take_back(self, mould: Mould, image: Image) -> None:
+        if mould is self._mould:
+            self._free.append(image)
 
 
-class _Copying:
-    """One snapshot being taken."""
+_GiveBack: TypeAlias = Callable[[Mould, Image], None]
 
-    def __init__(self, free: Mapping[tuple[int, bool], list[torch.Tensor]]) -> None:
-        self.taken: list[torch.Tensor] = []
-        self._free = free
-        self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
-    def place(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:
-        source = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
-        on_gpu = storage.device.type == "cuda"
-        buffer = self._buffer(source.numel(), pinned=on_gpu)
-        self.taken.append(buffer)
-        if on_gpu:
-            self._copy_from_gpu(buffer, source)
-        else:
-            buffer.copy_(source)
-        return buffer.untyped_storage()
+def _allocator(unused: Sequence[Image]) -> Callable[[int, bool], torch.Tensor]:
+    """Return what gives memory: that of images that nobody uses, and fresh memory where none of that size is left."""
+    spare: _Spare = defaultdict(list)
+    for buffer in (buffer for image in unused for buffer in image.buffers):
+        spare[buffer.numel(), buffer.is_pinned()].append(buffer)
 
-    def finish(self) -> None:
-        """Let what is queued next on each device wait for the copies."""
-        for device, stream in self._streams.items():
-            torch.cuda.current_stream(device).wait_stream(stream)
+    def allocate(size_bytes: int, pinned: bool) -> torch.Tensor:  # noqa: FBT001  # as Allocate has it
+        fitting = spare[size_bytes, pinned]
+        if fitting:
+            return fitting.pop()
+        return torch.empty(size_bytes, dtype=torch.uint8, device="cpu", pin_memory=pinned)
 
-    def wait(self) -> None:
-        for stream in self._streams.values():
-            stream.synchronize()
-
-    def _buffer(self, size_bytes: int, *, pinned: bool) -> torch.Tensor:
-        reusable = self._free.get((size_bytes, pinned))
-        return (
-            reusable.pop()
-            if reusable
-            else torch.empty(size_bytes, dtype=torch.uint8, device="cpu", pin_memory=pinned)
-        )
-
-    def _copy_from_gpu(self, buffer: torch.Tensor, source: torch.Tensor) -> None:
-        stream = self._streams.get(source.device)
-        if stream is None:
-            stream = self._streams[source.device] = torch.cuda.Stream(source.device)  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream(source.device))
-        with torch.cuda.stream(stream):
-            buffer.copy_(source, non_blocking=True)
-        source.record_stream(stream)
+    return allocate

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from ckptstore.bodies import body_of, gathered
+from ckptstore.bodies import Views, body_of, gathered
 from ckptstore.errors import UnsupportedOperation
 from ckptstore.objects import (
     MAX_CREATE_BYTES,
@@ -28,6 +28,7 @@ from ckptstore.objects import (
     redact,
 )
 from ckptstore.opening import open_store
+from ckptstore.receiving import filled
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -95,6 +96,14 @@ class Store(ABC):
         """The store's address, without credentials; ``open_store(store.url)`` opens the same place."""
 
     @property
+    def place(self) -> str:
+        """The store's address and what its URL leaves out, such as the server: two stores of one place say the same.
+
+        Without credentials. A place below another one begins with that one's and a "/".
+        """
+        return redact(self.url)
+
+    @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """What this store can promise; no request is made."""
@@ -133,6 +142,41 @@ class Store(ABC):
             ObjectChanged: the object is not, or no longer, of that version.
         """
         return self._get_ranges(check_key(key), list(ranges), version)
+
+    def get_ranges_into(
+        self, key: str, ranges: Iterable[ByteRange], memory: Iterable[memoryview], *, version: str | None = None
+    ) -> Iterator[memoryview]:
+        """Read ranges into memory that the caller has; yield each piece of it as soon as it is filled, in order.
+
+        As `get_ranges`, but bytes have memory of their own only while they are on their way. Give what is long as
+        ranges of some MiB: one that is filled can be looked at while the next ones arrive.
+
+        Args:
+            key: the object.
+            ranges: as for `get_ranges`.
+            memory: writable, one for each range and no shorter; taken one at a time, when the bytes are near. What a
+                range leaves over at the end of the object is cut off in what is yielded.
+            version: as for `get_ranges`.
+
+        Raises:
+            KeyNotFound, ObjectChanged: as `get_ranges`; some of the memory may have been written to.
+        """
+        return self._get_ranges_into(check_key(key), list(ranges), memory, version)
+
+    def mapped(self, key: str, *, version: str | None = None) -> memoryview:
+        """Return the object as memory that is read from its file when looked at; what is written there stays private.
+
+        It remains what it is when the object is replaced or deleted. No byte is read.
+
+        Args:
+            key: the object.
+            version: as for `get_ranges`.
+
+        Raises:
+            UnsupportedOperation: this store has no files.
+            KeyNotFound, ObjectChanged: as `get_ranges`.
+        """
+        return self._mapped(check_key(key), version)
 
     def stat(self, key: str) -> ObjectInfo:
         """Return what the store says of one object. One request.
@@ -214,6 +258,10 @@ class Store(ABC):
         """
         return self._copy(check_key(key), check_key(target_key), self if target is None else target)
 
+    def can_copy_to(self, target: Store) -> bool:
+        """Tell whether `copy` to another store moves no bytes through this process; no request is made."""
+        return target is self and self.capabilities.server_side_copy
+
     # -- unfinished writes ----------------------------------------------------------------------------
 
     def list_uploads(self, prefix: str = "") -> Iterator[Upload]:
@@ -251,6 +299,16 @@ class Store(ABC):
     @abstractmethod
     def _get_ranges(self, key: str, ranges: Sequence[ByteRange], version: str | None) -> Iterator[memoryview]: ...
 
+    def _get_ranges_into(
+        self, key: str, ranges: Sequence[ByteRange], memory: Iterable[memoryview], version: str | None
+    ) -> Iterator[memoryview]:
+        return filled(self._get_ranges(key, ranges, version), memory)
+
+    def _mapped(self, key: str, version: str | None) -> memoryview:  # noqa: ARG002  # most stores have no files
+        raise UnsupportedOperation(
+            f"{key!r} in {redact(self.url)} is no file on this machine, so it cannot be mapped"
+        )
+
     @abstractmethod
     def _stat(self, key: str) -> ObjectInfo: ...
 
@@ -273,7 +331,8 @@ class Store(ABC):
         source = self._stat(key)
         starts = range(0, source.size_bytes, _COPY_BYTES)
         ranges = [ByteRange(start, min(_COPY_BYTES, source.size_bytes - start)) for start in starts]
-        return target.put(target_key, self._get_ranges(key, ranges, source.version))
+        pieces = self._get_ranges(key, ranges, source.version)
+        return target.put(target_key, Views(pieces, source.size_bytes))
 
     def _list_uploads(self, prefix: str) -> Iterator[Upload]:  # noqa: ARG002  # a store without them has none
         return iter(())

@@ -9,7 +9,11 @@ from typing import Any
 import torch
 
 from ckptstore import archive
-from ckptstore.errors import CorruptCheckpoint
+from ckptstore.errors import CorruptCheckpoint, IncompatibleCheckpoint
+from ckptstore.fitting import renames_on_load
+from ckptstore.hashing import clean_names, unwrap
+from ckptstore.restoring import check_fit, restore
+from ckptstore.saving import Training
 from ckptstore.store import Store
 
 
@@ -22,19 +26,24 @@ class TensorInfo:
         dtype: of its elements.
         size_bytes: of the record that holds it; tensors that share memory share one.
         crc32: of that record. Different ones mean different bytes; equal ones only very probably the same.
+        stride: in elements, one for each dimension.
+        storage_offset: of its first element in the record, in elements.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     size_bytes: int
     crc32: int
+    stride: tuple[int, ...]
+    storage_offset: int
 
 
 class CheckpointView(Mapping[str, torch.Tensor]):
     """The model's tensors of one checkpoint by name, each read and verified when asked for.
 
-    Opening costs one read of 256 KiB (two where the index is longer). All reads are of the version that was opened:
-    a checkpoint replaced meanwhile is an `ObjectChanged`. Nothing is kept; a tensor asked for twice is read twice.
+    Opening costs one read of 256 KiB to 1 MiB (two where the index is longer). All reads are of the version that was
+    opened: a checkpoint replaced meanwhile is an `ObjectChanged`. Nothing is kept; a tensor asked for twice is read
+    twice.
     """
 
     def __init__(self, store: Store, index: archive.Index) -> None:
@@ -82,7 +91,7 @@ class CheckpointView(Mapping[str, torch.Tensor]):
         """
         ref = self._refs[name]
         record = self._records[ref.record]
-        return TensorInfo(ref.shape, ref.dtype, record.size_bytes, record.crc32)
+        return TensorInfo(ref.shape, ref.dtype, record.size_bytes, record.crc32, ref.stride, ref.storage_offset)
 
     def read(self, names: Iterable[str] | None = None, *, prefix: str = "") -> dict[str, torch.Tensor]:
         """Return some tensors, all by default; near ones share a request, each record is verified.
@@ -103,3 +112,49 @@ class CheckpointView(Mapping[str, torch.Tensor]):
             name: archive.storage_of(data) for name, data in archive.read_records(self._store, self._index, records)
         }
         return {name: ref.view(storages[ref.record]) for name, ref in refs.items()}
+
+    def load_into(self, model: torch.nn.Module, *, prefix: str = "", strict: bool = True) -> list[str]:
+        """Load the tensors below a prefix into a model that has the names behind it; only their bytes move.
+
+        ``view.load_into(model.backbone, prefix="backbone.")`` warm-starts a backbone. What does not fit is found
+        before anything is read; everything is read and verified before the model is touched.
+
+        Args:
+            model: wrapped or not; of other types than the saved one, as long as names and shapes are the same.
+            prefix: of the checkpoint's names, and what they lose.
+            strict: False loads what both have, and converts dtypes.
+
+        Returns:
+            The names that were loaded, as the checkpoint has them.
+
+        Raises:
+            IncompatibleCheckpoint: it does not fit, or no name begins with the prefix; nothing was read.
+            CorruptCheckpoint, ObjectChanged: as `read`; the model is as it was.
+        """
+        where = f"{prefix}* of {self._index.key}" if prefix else self._index.key
+        saved = self._below(prefix)
+        training = Training(model=model)
+        expected = {name: _without_values(value) for name, value in saved.items()}
+        check_fit(training, {"model_state_dict": expected}, where=where, strict=strict)
+        bare = unwrap(model)
+        own = set(clean_names(bare, bare.state_dict()).values())
+        wanted = {name: value for name, value in saved.items() if name in own or renames_on_load(bare)}
+        read = self.read([prefix + name for name, value in wanted.items() if isinstance(value, archive.TensorRef)])
+        state = {name: read.get(prefix + name, value) for name, value in wanted.items()}
+        restore(training, {"model_state_dict": state}, where=where, strict=strict, device=None)
+        return [prefix + name for name in wanted]
+
+    def _below(self, prefix: str) -> dict[str, Any]:
+        model = self._index.state["model_state_dict"]
+        saved = {name.removeprefix(prefix): value for name, value in model.items() if name.startswith(prefix)}
+        if not saved:
+            first = ", ".join(dict.fromkeys(name.partition(".")[0] + "." for name in model))
+            line = f"no name begins with {prefix!r}; they begin with {first}"
+            raise IncompatibleCheckpoint(f"nothing of {self._index.key} was loaded: {line}", (line,))
+        return saved
+
+
+def _without_values(value: Any) -> Any:
+    if not isinstance(value, archive.TensorRef):
+        return value
+    return torch.empty_strided(value.shape, value.stride, dtype=value.dtype, device="meta")

@@ -12,6 +12,7 @@ from ckptstore.architecture import PreparedArchitecture, write_architecture
 from ckptstore.background import BackgroundSaver, Job, SaveHandle
 from ckptstore.experiment import Experiment
 from ckptstore.snapshot import Snapshot, SnapshotPool
+from ckptstore.store import ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,14 @@ class Save:
         step: its step.
         state: what it holds; live tensors.
         architecture: to be written before it, where the experiment has none.
+        committed: called with what the store says of the checkpoint, once it is durable.
     """
 
     experiment: Experiment
     step: int
     state: Mapping[str, Any]
     architecture: PreparedArchitecture | None
+    committed: Callable[[ObjectInfo], None] | None = None
 
     @property
     def key(self) -> str:
@@ -65,7 +68,7 @@ class CheckpointWriter:
 
         Raises:
             UnsavableState: before the first byte.
-            MemoryError, RuntimeError: there is no memory for the copy; nothing was saved.
+            NoMemoryForSnapshot: there is none for the copy; nothing was saved.
         """
         name = f"save of step {save.step} of experiment {save.experiment.exp_hash}"
         with self._saver.turn:
@@ -75,6 +78,10 @@ class CheckpointWriter:
             self._saver.start(job)
         path = save.experiment.store.path(save.key)
         return SaveHandle(save.step, path, time.perf_counter() - began, job.outcome)
+
+    def flush_started(self) -> None:
+        """Wait for what is in flight now, and report nothing; from any thread."""
+        self._saver.wait_for_started()
 
     def flush(self) -> None:
         """Wait until everything that was started is durable.
@@ -87,20 +94,21 @@ class CheckpointWriter:
 
 
 def _write(save: Save, snapshot: Snapshot, progress: Callable[[], None]) -> None:
-    snapshot.wait()
-    _put(save, _Buffers(archive.plan(snapshot.state), progress))
+    _put(save, _Buffers(snapshot.stream(), progress))
 
 
 def _put(save: Save, buffers: Iterable[memoryview]) -> None:
     if save.architecture is not None:
         write_architecture(save.experiment, save.architecture)
-    save.experiment.store.put(save.key, buffers)
+    saved = save.experiment.store.put(save.key, buffers)
+    if save.committed is not None:
+        save.committed(saved)
 
 
 class _Buffers:
     """The buffers of an archive, each announced when it is asked for, with their size for the store to plan by."""
 
-    def __init__(self, planned: archive.Archive, progress: Callable[[], None]) -> None:
+    def __init__(self, planned: archive.Archive | archive.Stream, progress: Callable[[], None]) -> None:
         self._planned = planned
         self._progress = progress
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fsspec import AbstractFileSystem, register_implementation
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
@@ -33,8 +34,33 @@ class Heap(MemoryFileSystem):  # type: ignore[misc]  # it ships no types
         return "/" + str(path).removeprefix("heap://").strip("/")
 
 
+class Swarm(AsyncFileSystem):  # type: ignore[misc]  # it ships no types
+    """Takes whole objects, many at a time, into the heap."""
+
+    protocol = "swarm"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + str(path).removeprefix("swarm://").strip("/")
+
+    async def _info(self, path: str, **kwargs: Any) -> Any:
+        return Heap().info(path)
+
+    async def _ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        return Heap().ls(path, detail=detail)
+
+    async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> Any:
+        return Heap().cat_file(path, start, end)
+
+    async def _pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        Heap().pipe_file(path, value, mode)
+
+    async def _rm_file(self, path: str, **kwargs: Any) -> None:
+        Heap().rm_file(path)
+
+
 class Cloud(S3FileSystem):  # type: ignore[misc]  # it ships no types
-    """Takes whole objects, many at a time."""
+    """Takes whole objects, many at a time, through sessions, sockets and a loop of its own."""
 
     protocol = "cloud"
 
@@ -91,7 +117,7 @@ class LedgerFile(AbstractBufferedFile):  # type: ignore[misc]  # it ships no typ
             self.fs.store[self.path] = MemoryFile(self.fs, self.path, self.gathered)
 
 
-for _kind in (Disk, Heap, Cloud, Page, Strict, Ledger):
+for _kind in (Disk, Heap, Swarm, Cloud, Page, Strict, Ledger):
     register_implementation(_kind.protocol, _kind)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,11 +27,9 @@ class CountingStore(MemoryStore):
         self.requests.append("stat")
         return super().stat(key)
 
-    def get_ranges(
-        self, key: str, ranges: Iterable[ByteRange], *, version: str | None = None
-    ) -> Iterator[memoryview]:
+    def _get_ranges(self, key: str, ranges: Sequence[ByteRange], version: str | None) -> Iterator[memoryview]:
         self.requests.append("get_ranges")
-        return super().get_ranges(key, ranges, version=version)
+        return super()._get_ranges(key, ranges, version)
 
 
 def written(state: Any) -> bytes:

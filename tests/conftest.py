@@ -34,6 +34,7 @@ def _no_cloud_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
+        patch.setenv("CKPTSTORE_CACHE", str(tmp_path_factory.mktemp("cache")))  # not the developer's own
         yield
 
 

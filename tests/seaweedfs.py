@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,19 +11,26 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.server_process import program, running
+from tests.server_process import GRPC_OFFSET, program, running
 
 KEY, SECRET = "seaweed-key", "seaweed-secret"
+READER_KEY, READER_SECRET = "reader-key", "reader-secret"
 _IDENTITIES = {
     "identities": [
         {
             "name": "tests",
             "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
             "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-        }
+        },
+        {
+            "name": "readers",
+            "credentials": [{"accessKey": READER_KEY, "secretKey": READER_SECRET}],
+            "actions": ["Read", "List"],
+        },
     ]
 }
 _SEEDERS = 8
+_SERVICES = ("master", "volume", "filer", "s3")
 
 # Seven volumes for each bucket, its own default, would soon use up every volume there is.
 _ENVIRONMENT = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
@@ -81,9 +88,10 @@ class SeaweedFS:
         except self.hands.exceptions.NoSuchKey:
             return None
 
-    def uploads(self, bucket: str) -> list[str]:
-        """Return the keys of every unfinished multipart upload."""
-        return [found["Key"] for found in self.hands.list_multipart_uploads(Bucket=bucket).get("Uploads", ())]
+    def uploads(self, bucket: str, prefix: str = "") -> list[tuple[str, str]]:
+        """Return key and id of every unfinished multipart upload."""
+        found = self.hands.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
+        return [(upload["Key"], upload["UploadId"]) for upload in found.get("Uploads", ())]
 
     def check(self) -> None:
         """Raise unless the whole of it works."""
@@ -104,8 +112,24 @@ def seaweedfs(*, anonymous: bool = False) -> Iterator[SeaweedFS]:
         config = [] if anonymous else [f"-s3.config={_identities(folder)}"]
         return [*_command(ports, folder), *config]
 
-    with running(command, ports=4, check=lambda ports: server(ports).check(), environment=_ENVIRONMENT) as ports:
-        yield server(ports)
+    tried: list[int] = []
+
+    def check(ports: Sequence[int]) -> None:
+        tried.extend(ports)
+        server(ports).check()
+
+    try:
+        with running(command, ports=4, check=check, environment=_ENVIRONMENT) as ports:
+            yield server(ports)
+    finally:
+        _remove_sockets(set(tried))
+
+
+def _remove_sockets(ports: Iterable[int]) -> None:
+    """Remove what it leaves in /tmp for its services: no option moves these, and it is killed, so it does not."""
+    for port in ports:
+        for name in _SERVICES:
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 
 def _identities(folder: Path) -> Path:
@@ -123,6 +147,7 @@ def _command(ports: Sequence[int], folder: Path) -> list[str]:
         f"-master.port={master}", "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
         f"-volume.port={volume}", "-volume.max=1000",
         f"-filer.port={filer}", f"-filer.localSocket={folder / 'filer'}",
+        f"-s3.localSocket={folder / 's3'}",
         "-s3", f"-s3.port={s3}", "-s3.port.lance=0", "-s3.port.iceberg=0", "-s3.iam=false",
         "-s3.autoCreateBucket=false",
     ]  # fmt: skip

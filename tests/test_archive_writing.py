@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ckptstore.archive import load, plan, read_index, read_records, savable
-from ckptstore.archive.pickling import StorageTable, pickled
+from ckptstore.archive import fit, flatten, load, plan, read_index, read_records, savable
 from ckptstore.archive.tensors import DTYPES
 from ckptstore.errors import UnsavableState
 from ckptstore_backends.local import LocalStore
@@ -226,7 +225,8 @@ def test_records_and_offsets_beyond_4_gib_are_read_by_all(tmp_path: Path) -> Non
 
 def test_more_than_65535_records_are_read_by_all(tmp_path: Path) -> None:
     state = {"first": torch.tensor([7], dtype=torch.uint8)}
-    metadata = pickled(state, StorageTable(state))
+    flat = flatten(state)
+    metadata = fit(flat, state, None)[0].metadata(flat)
     store = LocalStore(tmp_path)
     store.put("many.pt", forged(metadata, [b"\7"] * 66_000))
     with zipfile.ZipFile(tmp_path / "many.pt") as archive:
@@ -237,6 +237,6 @@ def test_more_than_65535_records_are_read_by_all(tmp_path: Path) -> None:
 
 
 def test_a_state_that_is_mostly_metadata_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckptstore.archive.writing.MAX_METADATA_BYTES", 1000)
+    monkeypatch.setattr("ckptstore.archive.mould.MAX_METADATA_BYTES", 1000)
     with pytest.raises(UnsavableState, match="1024 bytes outside of tensors"):
         plan({"text": "x" * 1000})

@@ -221,8 +221,12 @@ def test_unknown_options_are_refused_at_once(any_store, options):
         CheckpointManagerV2(any_store, **options)
 
 
-def test_memory_does_not_grow_over_fifty_saves(tmp_path):
-    model = nn.Linear(1000, 1000)
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Linear(1000, 1000), lambda: nn.Sequential(*(nn.Linear(50, 50) for _ in range(400)))],
+    ids=["one large tensor", "many small ones"],
+)  # fmt: skip
+def test_memory_does_not_grow_over_fifty_saves(tmp_path, make):
+    model = make()
     process = psutil.Process()
     with _open(tmp_path, model) as manager:
         sizes = []

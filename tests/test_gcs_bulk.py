@@ -79,6 +79,19 @@ class TestObstore:
                 with pytest.raises(StoreNotFound):
                     act()
 
+    @pytest.mark.parametrize("key", ["a+b", "100%", "a b/c d", "é/日本", ".hidden/.x", "a=b&c", "x#y"])
+    def test_a_key_of_special_characters_is_one_object_to_both_interfaces(
+        self, store: GCSStore, fake_gcs_server: FakeGCS, key: str
+    ) -> None:
+        data = _LARGE[: 4 * _MIB + 1]
+        info = store.put(key, data)
+        assert fake_gcs_server.get(store._client.bucket, f"p/{key}") == data
+        assert bytes(store.get(key)) == data
+        assert [bytes(part) for part in store.get_ranges(key, [ByteRange(-3)], version=info.version)] == [data[-3:]]
+        assert [found.key for found in store.list()] == [key]
+        store.delete([key])
+        assert list(store.list()) == []
+
     @pytest.mark.parametrize(
         "fault",
         [Answer(503, "Busy"), Answer(429, "Busy"), Reset(), Truncate(), Lose()],
@@ -183,10 +196,16 @@ class TestSessions:
         assert store.put("k", _pieces(_SHORT)) == store.stat("k")
         assert bytes(store.get("k")) == _SHORT
 
-    def test_an_upload_that_somebody_cancelled_is_not_published(self, store: GCSStore, network: Proxy) -> None:
-        network.faults = [Answer(404, "notFound", target="^PUT", nth=2)]
-        with pytest.raises(OSError, match="cancelled by somebody else; put it again"):
-            store.put("k", _pieces(_SHORT))
+    def test_an_upload_that_the_store_lost_is_begun_again(self, store: GCSStore, network: Proxy) -> None:
+        network.faults = [Answer(410, "gone", target="^PUT", nth=2)]
+        store.put("k", _pieces(_SHORT))
+        assert bytes(store.get("k")) == _SHORT
+
+    def test_an_upload_that_cannot_be_begun_again_is_not_published(self, store: GCSStore, network: Proxy) -> None:
+        store._gcsfs.kept_bytes = 0
+        network.faults = [Answer(404, "notFound", target="^PUT", nth=3)]
+        with pytest.raises(StoreUnavailable, match="knows the upload no longer; put it again"):
+            store.put("k", (_SHORT[start : start + _MIB] for start in range(0, len(_SHORT), _MIB)))
         assert list(store.list()) == []
 
     def test_an_outage_ends_the_upload(self, fake_gcs_server: FakeGCS, network: Proxy, store: GCSStore) -> None:

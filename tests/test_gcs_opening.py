@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ckptstore.errors import AccessDenied, InvalidURL, StoreUnavailable
+from ckptstore.errors import AccessDenied, InvalidURL, MissingDependency, StoreUnavailable
 from ckptstore.objects import ByteRange
 from ckptstore.store import open_store
 from ckptstore_backends import _gcs_credentials
@@ -179,6 +180,52 @@ def test_an_unusable_token_is_denied_without_being_shown() -> None:
     assert "secret-text" not in str(raised.value)
 
 
+class _Metadata(BaseHTTPRequestHandler):
+    """What google-auth asks of the metadata server of Google Cloud."""
+
+    def do_GET(self) -> None:
+        answers = {"/": "", "project/project-id": "mine"}
+        kind = "text/plain" if self.path.endswith(tuple(answers)) else "application/json"
+        if kind == "application/json":
+            token = {"access_token": "of-the-machine", "expires_in": 3600, "token_type": "Bearer"}
+            text = json.dumps({"email": "machine@example.com", "scopes": ["x"], "aliases": [], **token})
+        else:
+            text = next(text for end, text in answers.items() if self.path.endswith(end))
+        self.send_response(200)
+        self.send_header("Metadata-Flavor", "Google")
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_the_credentials_of_a_machine_of_google_are_found(
+    fake_gcs_server: FakeGCS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Metadata) as metadata, proxy_to(fake_gcs_server.url) as proxy:
+        threading.Thread(target=metadata.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        address = f"127.0.0.1:{metadata.server_port}"
+        monkeypatch.setenv("GCE_METADATA_IP", address)
+        monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", address)  # read at import
+        with GCSStore(fake_gcs_server.new_bucket(), endpoint_url=proxy.url) as store:
+            store.put("k", b"x")
+        metadata.shutdown()
+        assert _bearers(proxy) == ["Bearer of-the-machine"]
+
+
+def test_google_is_not_asked_for_credentials_where_nothing_says_that_there_are_any(
+    fake_gcs_server: FakeGCS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:9")
+    monkeypatch.setattr("google.auth.default", lambda **_: pytest.fail("google-auth would take 12 s"))
+    with GCSStore(fake_gcs_server.new_bucket(), endpoint_url=fake_gcs_server.url) as store:
+        store.put("k", b"x")
+        assert store._client.tokens.anonymous
+
+
 def test_a_search_for_credentials_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_gcs_credentials, "SEARCH_LIMIT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -282,6 +329,24 @@ def test_what_moves_the_bytes_follows_from_the_settings_and_is_said(
     with GCSStore("bucket", **options) as store:
         assert store.capabilities.transfer == expected
         assert store.capabilities.atomic_create
+
+
+@pytest.mark.parametrize(
+    ("absent", "options"), [("google_crc32c", {}), ("obstore", {"bulk": "obstore"})], ids=["checksum", "obstore"]
+)
+def test_a_package_that_is_needed_and_absent_is_named_when_the_store_is_opened(
+    absent: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(MissingDependency, match=rf"needs {absent.replace('_', '-')}; .*'ckptstore\[gcs\]'"):
+        GCSStore("bucket", **options)
+
+
+def test_without_obstore_bytes_move_through_gcsfs_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with GCSStore("bucket") as store:
+        assert store.capabilities.transfer == "gcsfs"
+        assert any("obstore is not installed" in limit for limit in store.capabilities.limits)
 
 
 def test_the_environment_of_others_is_left_alone() -> None:

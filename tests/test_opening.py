@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ckptstore.errors import InvalidURL, UnknownBackend
+from ckptstore.opening import opened
 from ckptstore.store import open_store
 from ckptstore_backends.local import LocalStore
 from ckptstore_backends.memory import MemoryStore
@@ -176,3 +177,20 @@ def test_importing_and_opening_a_local_store_loads_no_client(tmp_path):
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_opened_opens_and_closes_what_is_an_address_and_leaves_an_open_store_alone(tmp_path):
+    closed = []
+
+    class Noted(LocalStore):
+        def close(self) -> None:
+            closed.append(self.url)
+
+    with opened(tmp_path / "x") as store:
+        assert type(store) is LocalStore
+    noted = Noted(tmp_path)
+    with opened(noted) as same:
+        assert same is noted
+    assert closed == []
+    with pytest.raises(TypeError, match="is open already; it takes no options"), opened(noted, key="k"):
+        pass

@@ -32,6 +32,13 @@ def s3_options(s3_options: dict[str, Any], request: pytest.FixtureRequest) -> di
 
 
 @pytest.fixture
+def hasty(s3_url: str, s3_options: dict[str, Any]) -> Iterator[S3Store]:
+    """The same store, which soon gives up."""
+    with S3Store.from_url(s3_url, **s3_options, deadline_s=2) as opened:
+        yield opened
+
+
+@pytest.fixture
 def impatient(s3_url: str, s3_options: dict[str, Any]) -> Iterator[S3Store]:
     """The same store, which tries once."""
     with S3Store.from_url(s3_url, **s3_options, config_kwargs=_ONE_ATTEMPT) as opened:
@@ -163,11 +170,12 @@ def test_a_create_whose_answer_was_lost_knows_its_own_object(
         s3_store.put("k", b"mine", overwrite=False)
 
 
-def test_a_create_that_conflicts_with_another_is_tried_again(s3_store: S3Store, faulty_s3: S3Server) -> None:
-    conflict = Fault("PUT .*/k", "refuse", times=3, status=409, code="ConditionalRequestConflict")
-    faulty_s3.set_faults(conflict)
-    s3_store.put("k", b"mine", overwrite=False)
-    assert bytes(s3_store.get("k")) == b"mine"
-    faulty_s3.set_faults(replace(conflict, times=-1))
-    with pytest.raises(StoreUnavailable, match="ConditionalRequestConflict"):
-        s3_store.put("k", b"mine", overwrite=False)
+def test_a_write_that_conflicts_with_another_is_tried_again(hasty: S3Store, faulty_s3: S3Server) -> None:
+    conflict = Fault("PUT .*/k", "refuse", times=2, status=409, code="ConditionalRequestConflict")
+    for overwrite in (False, True):
+        faulty_s3.set_faults(conflict)
+        hasty.put("k", b"mine", overwrite=overwrite)
+        assert bytes(hasty.get("k")) == b"mine"
+        faulty_s3.set_faults(replace(conflict, times=-1))
+        with pytest.raises(StoreUnavailable, match="ConditionalRequestConflict"):
+            hasty.put("k", b"mine", overwrite=overwrite)

@@ -9,10 +9,15 @@ import pytest
 
 from ckptstore.store import Store, open_store
 from ckptstore.testing import StoreTests
+from ckptstore.testing.addressing import AddressingTests
+from ckptstore.testing.medium import Medium
+from ckptstore.testing.reading import ReadingTests
+from ckptstore.testing.sharing import SharingTests
+from ckptstore.testing.writing import WritingTests
 from tests.fake_gcs import FakeGCS
 
 
-class _OnFakeGCS(StoreTests):
+class _OnFakeGCS(Medium):
     server: FakeGCS
     options: dict[str, object]
 
@@ -32,15 +37,18 @@ class _OnFakeGCS(StoreTests):
         return partial(open_store, store.url, **self.options)
 
 
-class TestGCSStoreThroughGcsfs(_OnFakeGCS):
+class TestGCSStoreThroughGcsfs(_OnFakeGCS, StoreTests):
     @pytest.fixture
     def store(self, gcs_store: Store, fake_gcs_server: FakeGCS, gcs_options: dict[str, object]) -> Store:
         self.server, self.options = fake_gcs_server, gcs_options
         return gcs_store
 
 
-class TestGCSStoreThroughObstore(_OnFakeGCS):
-    """Creates, deletes and listings meet fake-gcs-server itself; XML uploads meet an interface in front of it."""
+class TestGCSStoreThroughObstore(_OnFakeGCS, ReadingTests, WritingTests, AddressingTests, SharingTests):
+    """What moves bytes; creates and listings are the same through either.
+
+    XML uploads meet an interface in front of fake-gcs-server.
+    """
 
     @pytest.fixture
     def store(self, gcs_url: str, fake_gcs_server: FakeGCS, gcs_bulk_options: dict[str, object]) -> Iterator[Store]:

@@ -8,10 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from ckptstore import CheckpointManagerV2, keys
-from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, ObjectChanged, UnsupportedFormat
+from ckptstore import CheckpointManagerV2, CkptStoreWarning, keys
+from ckptstore.errors import (
+    CheckpointNotFound,
+    CorruptCheckpoint,
+    IncompatibleCheckpoint,
+    ObjectChanged,
+    UnsupportedFormat,
+)
 from ckptstore.testing import FaultyStore, FlipBit
-from tests.models import Job, Net, Tied
+from tests.models import Job, Net, Tied, same
 
 
 @pytest.fixture
@@ -111,3 +117,84 @@ def test_a_file_of_torch_save_has_no_index(manager):
     manager.store.put(keys.checkpoint_key(manager.exp_hash, 6), buffer.getvalue())
     with pytest.raises(UnsupportedFormat, match="written by another tool"):
         manager.open_checkpoint(6)
+
+
+class Backbone(nn.Module):
+    def __init__(self, extra: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        if extra:
+            self.other = nn.Linear(2, 2)
+
+
+def test_a_part_of_a_checkpoint_is_loaded_into_a_model_of_its_own(manager, job):
+    view, conv = manager.open_checkpoint(5), nn.Conv2d(1, 8, 3)
+    assert view.load_into(conv, prefix="conv.") == ["conv.weight", "conv.bias"]
+    assert torch.equal(conv.weight, job.model.conv.weight)
+    with torch.device("meta"):
+        whole = nn.DataParallel(Net())
+    assert view.load_into(whole) == list(job.model.state_dict())
+    assert same(dict(whole.module.state_dict()), dict(job.model.state_dict()))
+
+
+def test_a_model_that_shares_some_names_takes_those(manager, job):
+    view, model = manager.open_checkpoint(5), Backbone(extra=True).double()
+    with pytest.raises(IncompatibleCheckpoint) as raised:
+        view.load_into(model)
+    assert "other.weight: in the model, not in the checkpoint" in raised.value.differences
+    assert "head.weight: in the checkpoint, not in the model" in raised.value.differences
+    with pytest.warns(CkptStoreWarning, match="lacks 2 entries of the model"):
+        loaded = view.load_into(model, strict=False)
+    assert loaded == [name for name in job.model.state_dict() if not name.startswith("head.")]
+    assert torch.equal(model.conv.weight, job.model.conv.weight.double())
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_read(any_store, manager):
+    store = FaultyStore(any_store)
+    counting = CheckpointManagerV2(store)
+    counting.update_experiment_hash(Job().model)
+    view = counting.open_checkpoint(5)
+    store.calls.clear()
+    with pytest.raises(IncompatibleCheckpoint, match=r"weight: shape \[9, 1, 3, 3\] in the model"):
+        view.load_into(nn.Conv2d(1, 9, 3), prefix="conv.")
+    with pytest.raises(IncompatibleCheckpoint, match=r"no name begins with 'backbone.'; they begin with conv., norm"):
+        view.load_into(nn.Conv2d(1, 8, 3), prefix="backbone.")
+    assert store.calls == []
+
+
+def test_warm_starting_a_backbone_moves_only_the_backbone(s3_store, http_log):
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(*[nn.Linear(300, 300) for _ in range(8)])
+            self.head = nn.Linear(300, 4000)
+
+    manager, model = CheckpointManagerV2(s3_store), Large()
+    manager.update_experiment_hash(config={})
+    optimizer = torch.optim.AdamW(model.parameters())
+    model.head(model.backbone(torch.ones(1, 300))).sum().backward()
+    optimizer.step()
+    manager.save_model_checkpoint(model, step=1, optimizer=optimizer)
+    size = s3_store.stat(keys.checkpoint_key(str(manager.exp_hash), 1)).size_bytes
+    other = Large()
+    http_log.clear()
+    view = manager.open_checkpoint(1)
+    assert http_log.count() == {"HEAD": 1, "GET": 1}
+    http_log.clear()
+    view.load_into(other.backbone, prefix="backbone.")
+    (request,) = http_log.requests
+    first, last = request.headers["RANGE"].removeprefix("bytes=").split("-")
+    backbone = sum(value.nbytes for value in model.backbone.state_dict().values())
+    assert backbone <= int(last) + 1 - int(first) < backbone * 1.01 < size / 4
+    assert same(dict(other.backbone.state_dict()), dict(model.backbone.state_dict()))
+
+
+def test_one_tensor_of_a_large_checkpoint_takes_three_requests(s3_store, http_log):
+    manager = CheckpointManagerV2(s3_store)
+    manager.update_experiment_hash(config={})
+    model = nn.ParameterList([torch.full((1024, 1024), float(number)) for number in range(12)])
+    manager.save_model_checkpoint(model, step=1)
+    http_log.clear()
+    assert torch.equal(manager.open_checkpoint(1)["7"], model[7])
+    assert http_log.count() == {"HEAD": 1, "GET": 2}

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 
 from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged, StoreUnavailable
 from ckptstore.objects import ObjectInfo
-from ckptstore_backends._transfer import Transfer, WriteConflict
+from ckptstore_backends._retries import Patience, RetryPolicy
+from ckptstore_backends._transfer import NOT_OBEYED, Passing, Transfer, Unanswered
 
 WRITER = "ckptstore-writer"
 """Names the metadata by which a writer whose answer was lost recognises its own object."""
 
-_ATTEMPTS = 6
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
+_POLICY = RetryPolicy(deadline_s=180.0, attempts=8)
 
 
 def writer_mark() -> dict[str, str]:
@@ -22,43 +21,37 @@ def writer_mark() -> dict[str, str]:
     return {WRITER: secrets.token_hex(16)}
 
 
-def create(transfer: Transfer, key: str, body: memoryview, url: str) -> ObjectInfo:
+def create(transfer: Transfer, key: str, body: memoryview, url: str, *, policy: RetryPolicy = _POLICY) -> ObjectInfo:
     """Store an object that does not exist yet.
 
     Clients, and connections beneath them, repeat a request whose answer was lost, and the repetition finds the
     object of the first. So whoever loses looks whose object it is. Where no answer came and nothing is there,
-    the request is sent once more with the same mark: if the first arrives after all, it is still recognised.
+    the request is sent again with the same mark: if an earlier one arrives after all, it is still recognised.
 
     Raises:
         KeyExists: somebody else's object is there.
         StoreUnavailable: no attempt was answered, or other writers were in the way at each.
     """
     mark = writer_mark()
-    try:
-        return _sent(transfer, key, body, mark, url)
-    except WriteConflict:
-        raise
-    except StoreUnavailable:
+    patience = Patience(policy)
+    while True:
         try:
-            return _judged(transfer, key, mark, url)
-        except KeyNotFound:
-            pass
-    return _sent(transfer, key, body, mark, url)
+            return transfer.create(key, body, mark)
+        except ObjectChanged:
+            return _existing(transfer, key, mark, url)
+        except StoreUnavailable as error:
+            failure = error
+        if not isinstance(failure, NOT_OBEYED):
+            try:
+                return _judged(transfer, key, mark, url)
+            except (KeyNotFound, StoreUnavailable):
+                pass  # nothing is there, or nobody can say: the next attempt finds out
+        if not isinstance(failure, Passing | Unanswered):
+            raise failure
+        patience.sleep(failure)
 
 
-def _sent(transfer: Transfer, key: str, body: memoryview, mark: Mapping[str, str], url: str) -> ObjectInfo:
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
-    retrying = Retrying(
-        retry=retry_if_exception_type(WriteConflict),
-        wait=wait_random_exponential(_FIRST_PAUSE_S, _LONGEST_PAUSE_S),  # spreads the racers
-        stop=stop_after_attempt(_ATTEMPTS),
-        reraise=True,
-    )
-    try:
-        return retrying(transfer.create, key, body, mark)
-    except ObjectChanged:
-        pass
+def _existing(transfer: Transfer, key: str, mark: Mapping[str, str], url: str) -> ObjectInfo:
     try:
         return _judged(transfer, key, mark, url)
     except KeyNotFound:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import chain
 
 from ckptstore.objects import ObjectInfo
+from ckptstore_backends._gcs_again import begun_again
 from ckptstore_backends._gcs_client import GCSClient
-from ckptstore_backends._gcs_errors import NoAnswer
+from ckptstore_backends._gcs_crc32c import Summed
 from ckptstore_backends._gcs_obstore import GCSService
 from ckptstore_backends._gcs_transfer import GcsfsTransfer
+from ckptstore_backends._gcs_xml import check_bytes
 from ckptstore_backends._obstore_client import ObstoreClient
 from ckptstore_backends._obstore_transfer import ObstoreLimits, ObstoreTransfer
 from ckptstore_backends._parts import MIB, part_sizes, regroup
@@ -18,8 +21,6 @@ from ckptstore_backends._transfer import Head, Source
 
 _SMALL_BYTES = 4 * MIB
 _KEPT_PARTS = 3  # pulled before the upload has begun: one, and two that wait
-_ATTEMPTS = 5
-_LONGEST_PAUSE_S = 5.0
 
 
 class BulkTransfer:
@@ -29,8 +30,8 @@ class BulkTransfer:
 
     def __init__(self, client: GCSClient, small: GcsfsTransfer) -> None:
         self._small = small
-        self._retries = client.retries
-        self._large = ObstoreTransfer(ObstoreClient(client.url, GCSService(client)), ObstoreLimits())
+        self._client = client
+        self._large = ObstoreTransfer(ObstoreClient(client.url, GCSService(client)), ObstoreLimits(), client.retries)
 
     def source(self, key: str, version: str | None) -> Source:
         """Return an object to be read."""
@@ -41,32 +42,26 @@ class BulkTransfer:
         if isinstance(body, memoryview):
             if body.nbytes <= _SMALL_BYTES:
                 return self._small.upload(key, body)
-            return self._repeated(key, Replay([body], body.nbytes, body.nbytes))
+            return self._upload(key, Replay([body], body.nbytes, body.nbytes))
         parts = regroup(body, part_sizes(_SMALL_BYTES, grow=False))
         first = next(parts)
         views = chain.from_iterable(part.views for part in chain([first], parts))
         if first.last:
             return self._small.upload(key, views)
         kept_bytes = _KEPT_PARTS * self._large.limits.stream_part_bytes
-        return self._repeated(key, Replay(views, kept_bytes, getattr(body, "size_bytes", None)))
+        return self._upload(key, Replay(views, kept_bytes, getattr(body, "size_bytes", None)))
 
-    def _repeated(self, key: str, views: Replay) -> ObjectInfo:
-        """Upload in parts; obstore does not repeat the request that begins an upload once it may have arrived."""
-        from tenacity import (
-            Retrying,
-            retry_if_exception,
-            stop_after_attempt,
-            stop_after_delay,
-            wait_random_exponential,
-        )
+    def _upload(self, key: str, views: Replay) -> ObjectInfo:
+        if self._client.over_tls:
+            return self._large.upload(key, views)
+        return begun_again(views, partial(self._upload_unprotected, key), self._client.retries)
 
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, NoAnswer) and views.possible),
-            wait=wait_random_exponential(self._retries.first_s, _LONGEST_PAUSE_S),
-            stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(self._retries.deadline_s),
-            reraise=True,
-        )
-        return retrying(self._large.upload, key, views)
+    def _upload_unprotected(self, key: str, views: Replay) -> ObjectInfo:
+        """Upload over plain http, where nothing else protects the bytes: obstore sends no checksum."""
+        summed = Summed(views, views.size_bytes)
+        info = self._large.upload(key, summed)
+        check_bytes(self._client, info, summed.text())
+        return info
 
     def create(self, key: str, body: memoryview, metadata: Mapping[str, str]) -> ObjectInfo:
         """Store an object that does not exist."""

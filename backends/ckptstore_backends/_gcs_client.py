@@ -10,24 +10,28 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
-from ckptstore.errors import InvalidKey, StoreUnavailable
+from ckptstore.errors import StoreUnavailable
+from ckptstore_backends._bucket_address import full_key
 from ckptstore_backends._gcs_answers import Answer
 from ckptstore_backends._gcs_credentials import Tokens, new_filesystem
 from ckptstore_backends._gcs_errors import Asked, expected_errors, judged, without_answer
 from ckptstore_backends._gcs_http import Request, exchanged, new_session
 from ckptstore_backends._gcs_options import GCSOptions
-from ckptstore_backends._gcs_retries import Patience, RetryPolicy
 from ckptstore_backends._loop_thread import LoopThread, result_of
 from ckptstore_backends._process import PerProcess
+from ckptstore_backends._reaching import obstacle
+from ckptstore_backends._retries import Patience, RetryPolicy
 
 _T = TypeVar("_T")
 
-_MAX_FULL_KEY_BYTES = 1024
-_REFRESH_LIMIT_S = 30.0
+_REFRESH_LIMIT_S = 20.0
+_STALL_S = 60.0
+_CONNECT_LIMIT_S = 10.0
+_FIRST_CONTACT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class _Connection:
     filesystem: Any
     tokens: Tokens
     session: Any
+    reached: threading.Event = field(default_factory=threading.Event)
 
 
 class GCSClient:
@@ -47,6 +52,7 @@ class GCSClient:
         self.url = f"gs://{bucket}/{prefix}".rstrip("/")
         self.options = options
         self.retries = RetryPolicy(deadline_s=options.deadline_s)
+        self.stall_s = min(_STALL_S, self.retries.silence_s)
         self._connection = PerProcess(self._connect, _disconnect)
 
     @property
@@ -66,6 +72,11 @@ class GCSClient:
         return found.rstrip("/")
 
     @property
+    def over_tls(self) -> bool:
+        """Whether TLS protects what is sent."""
+        return self.location.startswith("https:")
+
+    @property
     def payer(self) -> str:
         """The project to be billed for requests, "" where the bucket's owner is."""
         filesystem = self._connection.get().filesystem
@@ -74,12 +85,7 @@ class GCSClient:
 
     def full_key(self, key: str) -> str:
         """Return the key in the bucket."""
-        full = self.prefix + key
-        if len(full.encode()) > _MAX_FULL_KEY_BYTES:
-            raise InvalidKey(
-                f"key {key[:60]!r}... and the prefix of {self.url} have more than 1024 bytes; shorten one"
-            )
-        return full
+        return full_key(self.prefix, key, self.url)
 
     def object_path(self, key: str) -> str:
         """Return the path of an object in the JSON interface."""
@@ -122,7 +128,7 @@ class GCSClient:
         Raises:
             StoreError: translated.
         """
-        patience = Patience(self.retries if deadline_s is None else replace(self.retries, deadline_s=deadline_s))
+        patience = self.patience(deadline_s)
         while True:
             try:
                 answer = await self.once(request, asked)
@@ -131,15 +137,35 @@ class GCSClient:
             else:
                 return answer
 
+    def patience(self, limit_s: float | None = None) -> Patience:
+        """Return what there is of it for one request: little, until the server was reached for the first time."""
+        reached = self._connection.get().reached.is_set()
+        limits = (self.retries.deadline_s, limit_s, None if reached else _FIRST_CONTACT_S)
+        return Patience(replace(self.retries, deadline_s=min(limit for limit in limits if limit is not None)))
+
+    def reach(self) -> None:
+        """Make sure once that the server can be reached: obstore would go on trying for the whole deadline.
+
+        Raises:
+            StoreUnavailable: it cannot.
+        """
+        reached, patience = self._connection.get().reached, self.patience()
+        while not reached.is_set():
+            if found := obstacle(self.location, _CONNECT_LIMIT_S):
+                patience.sleep(StoreUnavailable(f"cannot connect in {self.url}: {found}"))
+            else:
+                reached.set()
+
     async def once(self, request: Request, asked: Asked) -> Answer:
         """Send one request a single time; raises as `request`."""
         connection = self._connection.get()
         try:
             if connection.tokens.due:
-                await asyncio.wait_for(asyncio.to_thread(connection.tokens.refresh), _REFRESH_LIMIT_S)
+                await _refreshed(connection.tokens, asked)
             answer = await self._exchange(connection, request)
         except expected_errors() as error:
-            raise without_answer(error, asked) from error
+            raise without_answer(error, asked, urlsplit(self.location).netloc) from error
+        connection.reached.set()
         if answer.status < 300 or answer.status in request.accepts:
             return answer
         raise judged(answer.status, answer.reason, asked, anonymous=connection.tokens.anonymous)
@@ -174,7 +200,7 @@ class GCSClient:
     async def _exchange(self, connection: _Connection, request: Request) -> Answer:
         authorization = connection.tokens.headers()
         url = self._whole_url(request)
-        return await exchanged(connection.session, url, request, authorization, self.retries.stall_s)
+        return await exchanged(connection.session, url, request, authorization, self.stall_s)
 
     def _whole_url(self, request: Request) -> Any:
         from yarl import URL
@@ -185,6 +211,16 @@ class GCSClient:
         filesystem = new_filesystem(self.options.filesystem, self.url)
         thread = LoopThread(f"ckptstore {self.url}")
         return _Connection(thread, filesystem, Tokens(filesystem), thread.run(new_session(filesystem)))
+
+
+async def _refreshed(tokens: Tokens, asked: Asked) -> None:
+    try:
+        await asyncio.wait_for(asyncio.to_thread(tokens.refresh), _REFRESH_LIMIT_S)
+    except TimeoutError:
+        limit = f"within {_REFRESH_LIMIT_S:.0f} s"
+        raise StoreUnavailable(
+            f"cannot {asked}: the credentials could not be refreshed {limit}; check the network"
+        ) from None
 
 
 def decoded(answer: Answer, asked: Asked) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+_AT_ONCE_BYTES = 16 * 1024 * 1024
 
 
 class RunningCRC32C:
@@ -24,6 +26,26 @@ class RunningCRC32C:
     def text(self) -> str:
         """Return it as GCS writes it."""
         return base64.b64encode(self._value.to_bytes(4, "big")).decode()
+
+
+class Summed(RunningCRC32C):
+    """A stream whose checksum is known once it has passed.
+
+    Attributes:
+        size_bytes: its length, None when it is not known.
+    """
+
+    def __init__(self, views: Iterable[memoryview], size_bytes: int | None) -> None:
+        super().__init__()
+        self._views = views
+        self.size_bytes = size_bytes
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for view in self._views:
+            for start in range(0, view.nbytes, _AT_ONCE_BYTES):  # the first bytes shall not wait for the last
+                piece = view[start : start + _AT_ONCE_BYTES]
+                self.update([piece])
+                yield piece
 
 
 def crc32c_of(views: Iterable[memoryview]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptstore.errors import AccessDenied, StoreUnavailable
 from ckptstore_backends._gcs_errors import SET_CREDENTIALS
+from ckptstore_backends._gcs_metadata import metadata_server_answers, named_in_files
 from ckptstore_backends._gcs_options import filesystem_class
 from ckptstore_backends._loop_thread import start
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from obstore.store import GCSCredential
 
 SEARCH_LIMIT_S = 20.0
-"""How long the search for credentials may take: google-auth asks the metadata server three times for 3 s each."""
+"""How long the search for credentials may take: google-auth asks a slow metadata server three times for 3 s each."""
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage."
 _REFRESH_BEFORE_S = 300.0
@@ -57,7 +58,8 @@ def _searched(options: Mapping[str, Any]) -> Any:
     """Make the filesystem. Without token=, search where gcsfs does, in its order.
 
     gcsfs itself asks the metadata server twice, the second time with pauses of half a minute; and it passes over
-    default credentials whose project is not the given one.
+    default credentials whose project is not the given one. google-auth asks it three times, for 12 s, where there
+    is none.
     """
     from google.auth import default
     from google.auth.exceptions import DefaultCredentialsError
@@ -66,6 +68,8 @@ def _searched(options: Mapping[str, Any]) -> Any:
     given = {**options, **fixed}
     if given.get("token") is not None:
         return filesystem_class()(**given)
+    if not (named_in_files() or metadata_server_answers()):
+        return _cached_or_anonymous(given)
     try:
         found, project = default(scopes=[_SCOPE + given.get("access", "full_control")])
         return filesystem_class()(**{**given, "token": found, "project": given.get("project") or project})

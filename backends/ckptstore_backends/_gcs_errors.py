@@ -6,6 +6,7 @@ Statuses and reasons: https://cloud.google.com/storage/docs/json_api/v1/status-c
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from ckptstore.errors import (
     StoreNotFound,
     StoreUnavailable,
 )
-from ckptstore_backends._transfer import RangePastEnd
+from ckptstore_backends._transfer import Damaged, RangePastEnd, Unanswered
 
 SET_CREDENTIALS = (
     "set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run: gcloud auth application-default login, or pass token="
@@ -26,8 +27,12 @@ SET_CREDENTIALS = (
 """What to do where there are none."""
 
 
-class NoAnswer(StoreUnavailable):
+class NoAnswer(Unanswered):
     """A request went out, perhaps, and no whole answer came: whether it was carried out is not known."""
+
+
+class UploadLost(StoreUnavailable):
+    """An upload came to nothing, and nothing of it is published: begun once more, it may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ _BY_REASON: Mapping[str, tuple[type[StoreError], str]] = {
     "storageQuotaExceeded": (StoreFull, "raise the quota of the project"),
     "userProjectMissing": (AccessDenied, "the requester pays for this bucket; set requester_pays=True and project="),
     "userProjectAccountProblem": (AccessDenied, "the project to be billed has no valid billing account"),
+    "BadDigest": (Damaged, "the bytes were damaged on the way; put it again"),
     "accountDisabled": (AccessDenied, "ask the owner of the project"),
 }
 _BY_STATUS: Mapping[int, tuple[type[StoreError], str]] = {
@@ -113,8 +119,14 @@ def _kind(status: int, reason: str, asked: Asked) -> tuple[type[StoreError], str
     return _BY_STATUS.get(status, (StoreUnavailable if status >= 500 else StoreError, ""))
 
 
-def without_answer(error: BaseException, asked: Asked) -> StoreError:
-    """Return the error for one that came without an answer of the store: no credentials, or no connection."""
+def without_answer(error: BaseException, asked: Asked, server: str = "") -> StoreError:
+    """Return the error for one that came without an answer of the store: no credentials, or no connection.
+
+    Args:
+        error: what was raised.
+        asked: for the message.
+        server: host and port that should have answered.
+    """
     if isinstance(error, StoreError):
         return error
     import requests
@@ -128,7 +140,27 @@ def without_answer(error: BaseException, asked: Asked) -> StoreError:
         return StoreUnavailable(f"cannot {asked}: the credentials could not be refreshed ({name}); try again later")
     if isinstance(error, auth.GoogleAuthError | HttpError | NonRetryableError):
         return AccessDenied(f"cannot {asked}: no usable credentials ({name}); {SET_CREDENTIALS}")
-    return NoAnswer(f"cannot {asked}: no answer ({name}); check endpoint_url and the network")
+    return NoAnswer(f"cannot {asked}: {_lacking(error, server or 'the server')}")
+
+
+def _lacking(error: BaseException, server: str) -> str:
+    """Say how far a request came that nobody answered."""
+    import aiohttp
+
+    why = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = _told(error.os_error) or why
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the name {error.host!r} cannot be looked up ({why}); check endpoint_url, DNS and the network"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to {server} ({why}); check endpoint_url and the network"
+    return f"no answer of {server} ({why}); check endpoint_url and the network"
+
+
+def _told(error: OSError) -> str:
+    # asyncio puts an address in place of the system's words
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or ""
 
 
 def missing_bucket(asked: Asked) -> StoreNotFound:

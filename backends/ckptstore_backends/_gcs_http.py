@@ -61,7 +61,7 @@ async def exchanged(
             allow_redirects=False,
         )
         async with sending as response:
-            body = await _read(response, progress)
+            body = memoryview(b"") if request.method == "HEAD" else await _read(response, progress)
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status, headers, body)
 

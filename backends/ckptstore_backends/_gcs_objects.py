@@ -6,17 +6,17 @@ import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
-from ckptstore.errors import KeyNotFound, ObjectChanged, StoreUnavailable
+from ckptstore.errors import KeyNotFound, ObjectChanged
 from ckptstore.objects import ObjectInfo
 from ckptstore_backends._gcs_answers import FIELDS, info_of
 from ckptstore_backends._gcs_client import GCSClient
 from ckptstore_backends._gcs_crc32c import crc32c_of
 from ckptstore_backends._gcs_errors import Asked, missing_bucket
 from ckptstore_backends._gcs_http import Request
-from ckptstore_backends._transfer import Head
+from ckptstore_backends._transfer import Damaged, Head
 
 _GONE = frozenset({404, 410})
 _DENIED_OR_MISSING = frozenset({401, 403, 404})
@@ -82,10 +82,19 @@ def description(client: GCSClient, key: str, metadata: Mapping[str, str]) -> dic
 
 def checked(client: GCSClient, key: str, stored: Mapping[str, Any], crc32c: str) -> ObjectInfo:
     """Return what was stored, unless its bytes were damaged on the way: then remove it."""
-    if stored.get("crc32c", crc32c) == crc32c:
-        return info_of(key, stored)
+    if stored.get("crc32c", crc32c) != crc32c:
+        remove_damaged(client, key, str(stored["generation"]))
+    return info_of(key, stored)
+
+
+def remove_damaged(client: GCSClient, key: str, version: str) -> NoReturn:
+    """Remove an object that is not what was sent.
+
+    Raises:
+        Damaged: it is gone.
+    """
     asked = client.asked("put", key)
-    query = {"ifGenerationMatch": str(stored["generation"])}
     with suppress(ObjectChanged):  # replaced meanwhile
-        client.call(Request("DELETE", client.object_path(key), query, accepts=_GONE), asked)
-    raise StoreUnavailable(f"cannot {asked}: the bytes were damaged on the way, and were removed again; put it again")
+        request = Request("DELETE", client.object_path(key), {"ifGenerationMatch": version}, accepts=_GONE)
+        client.call(request, asked)
+    raise Damaged(f"cannot {asked}: the bytes were damaged on the way, and were removed again; put it again")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,9 +18,11 @@ from ckptstore_backends._gcs_objects import stat
 from ckptstore_backends._gcs_xml import abort
 from ckptstore_backends._obstore_client import ObstoreClients
 from ckptstore_backends._obstore_errors import ObstoreFailure
+from ckptstore_backends._parts import MIB
 from ckptstore_backends._transfer import UploadGone
 
-_RETRIES = 10
+_RETRIES = 1000  # the deadline comes before
+_UNIT_BYTES = 16 * MIB  # the deadline allows for parts of this size; for larger ones there is more time
 _CONNECT_LIMIT = timedelta(seconds=10)
 _WHOLE_REQUEST = timedelta(hours=12)  # silence is what ends a request, not its length
 
@@ -47,12 +50,19 @@ class GCSService:
         return {"version": version} if version.isdecimal() else {"if_match": f'"{version}"'}
 
     def connect(self) -> ObstoreClients:
-        """Make clients with the credentials and settings of gcsfs."""
-        retries = self._client.retries
+        """Make clients with the credentials and settings of gcsfs, once the server could be reached."""
+        self._client.reach()
+        writing = cache(self._writing)
         return ObstoreClients(
-            reading=self._store(retries.stall_s),
-            writing=self._store(retries.deadline_s),  # obstore counts the sending of a part as silence
+            reading=self._store(self._client.stall_s, self._client.retries.deadline_s),
+            writing=writing(1.0),
+            of_parts=lambda part_bytes: writing(max(1.0, part_bytes / _UNIT_BYTES)),
         )
+
+    def _writing(self, units: float) -> Any:
+        """Return a client for bodies of so many units: obstore counts the sending of one as silence."""
+        retries = self._client.retries
+        return self._store(units * retries.silence_s, units * retries.deadline_s)
 
     def recover(self, failure: ObstoreFailure) -> bool:  # noqa: ARG002  # nothing is learned from a failure
         """Return False: new clients would do no better."""
@@ -89,7 +99,7 @@ class GCSService:
             return error
         return ObjectChanged(f"{key!r} in {self._client.url} was replaced meanwhile; read it again")
 
-    def _store(self, silence_s: float) -> Any:
+    def _store(self, silence_s: float, deadline_s: float) -> Any:
         from obstore.store import GCSStore
 
         tokens, location = self._client.tokens, self._client.location
@@ -98,7 +108,7 @@ class GCSService:
             self._client.bucket,
             config={"base_url": location, "skip_signature": tokens.anonymous},  # also against GOOGLE_* variables
             client_options={
-                "allow_http": location.startswith("http:"),
+                "allow_http": not self._client.over_tls,
                 "connect_timeout": _CONNECT_LIMIT,
                 "read_timeout": timedelta(seconds=silence_s),
                 "timeout": _WHOLE_REQUEST,
@@ -106,7 +116,7 @@ class GCSService:
             },
             retry_config={
                 "max_retries": _RETRIES,
-                "retry_timeout": timedelta(seconds=self._client.retries.deadline_s),
+                "retry_timeout": timedelta(seconds=deadline_s),
                 "backoff": {
                     "init_backoff": timedelta(seconds=self._client.retries.first_s),
                     "max_backoff": timedelta(seconds=self._client.retries.longest_s),

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from ckptstore.errors import InvalidKey, InvalidURL, MissingDependency
-from ckptstore.objects import check_prefix, redact
+from ckptstore.errors import InvalidURL, MissingDependency
+from ckptstore.objects import redact
+from ckptstore_backends import _bucket_address
+from ckptstore_backends._obstore_process import installed
 
 Bulk: TypeAlias = Literal["obstore", "gcsfs"]
 
@@ -59,13 +61,14 @@ def checked_options(options: Mapping[str, Any]) -> GCSOptions:
         TypeError: naming an unknown one.
         ValueError: for a value that cannot be, or options that contradict each other.
         InvalidURL: for an endpoint with credentials in it.
-        MissingDependency: gcsfs or obstore is not installed.
+        MissingDependency: gcsfs, google-crc32c, or the obstore that was asked for, is not installed.
     """
     known = known_options()
     if unknown := sorted(set(options) - known - _OF_FSSPEC):
         raise TypeError(f"unknown storage option {unknown[0]!r} for gs (known: {', '.join(sorted(known))})")
     given = {name: value for name, value in options.items() if name not in _OF_FSSPEC}
     _check_values(given)
+    _check_packages(given)
     return GCSOptions(
         bulk=given.get("bulk") or _engine(given),
         deadline_s=float(given.get("deadline_s", _DEADLINE_S)),
@@ -105,6 +108,16 @@ def _check_values(given: Mapping[str, Any]) -> None:
     _check_endpoint(given.get("endpoint_url"))
 
 
+def _check_packages(given: Mapping[str, Any]) -> None:
+    needed = {"google_crc32c": True, "obstore": given.get("bulk") == "obstore"}
+    for name, is_needed in needed.items():
+        if is_needed and not installed(name):
+            package = name.replace("_", "-")
+            raise MissingDependency(
+                f"the backend for 'gs' needs {package}; install it with: pip install 'ckptstore[gcs]'"
+            )
+
+
 def _check_token(token: object) -> None:
     # gcsfs takes a path that does not exist for an access token, and sends it to Google
     if isinstance(token, str) and token.endswith(".json") and not Path(token).exists():
@@ -123,6 +136,8 @@ def _check_endpoint(endpoint: str | None) -> None:
 
 def _engine(given: Mapping[str, Any]) -> Bulk:
     """Choose from the settings alone: where obstore would not get through, gcsfs does it."""
+    if not installed():
+        return "gcsfs"
     # obstore takes these for the path or the text of a key, and fails on anything else
     misleading = any(name in os.environ for name in _READ_BY_OBSTORE)
     only_gcsfs = misleading or given.get("session_kwargs") or not _on_google(given) or _has_client_certificate()
@@ -143,34 +158,10 @@ def _has_client_certificate() -> bool:
 
 
 def parse_url(url: str) -> tuple[str, str]:
-    """Return bucket and prefix ("" or ending in "/") of gs://bucket/prefix.
-
-    Raises:
-        InvalidURL: naming what is wrong, without what may be a secret.
-    """
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise InvalidURL(f"{redact(url)!r} came with credentials; pass them as token=")
-    if "?" in url or "#" in url:
-        raise InvalidURL(
-            f"{redact(url)!r} came with '?' or '#'; pass options by name, and leave both out of a prefix"
-        )
-    if not parts.netloc:
-        raise InvalidURL(f"{url!r} names no bucket; write gs://bucket/prefix")
-    path = parts.path.strip("/")
-    return parts.netloc, f"{path}/" if path else ""
+    """Return bucket and prefix of gs://bucket/prefix; raises as `_bucket_address.parse_url`."""
+    return _bucket_address.parse_url(url, "gs", "token=")
 
 
 def check_place(bucket: str, prefix: str) -> tuple[str, str]:
-    """Return bucket and prefix, the latter "" or ending in "/".
-
-    Raises:
-        InvalidURL: naming what is wrong.
-    """
-    if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
-        raise InvalidURL(f"{bucket!r} is no bucket name; write gs://bucket/prefix")
-    folder = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
-    try:
-        return bucket, check_prefix(folder)
-    except InvalidKey as error:
-        raise InvalidURL(f"{prefix!r} cannot be the prefix of a store: {error}") from None
+    """Return bucket and prefix, the latter "" or ending in "/"; raises as `_bucket_address.check_place`."""
+    return _bucket_address.check_place(bucket, prefix, "gs", _BUCKET)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Self
@@ -10,19 +10,21 @@ from typing import Self
 from ckptstore.errors import KeyNotFound, ObjectChanged, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
 from ckptstore_backends._creating import writer_mark
+from ckptstore_backends._gcs_again import begun_again
 from ckptstore_backends._gcs_answers import Answer, extent_of
 from ckptstore_backends._gcs_client import GCSClient
 from ckptstore_backends._gcs_crc32c import crc32c_of, told_crc32c
 from ckptstore_backends._gcs_errors import Asked
 from ckptstore_backends._gcs_http import Request
 from ckptstore_backends._gcs_objects import check_bucket, head, insert, stat
-from ckptstore_backends._gcs_retries import Patience
 from ckptstore_backends._gcs_upload import ResumableUpload
-from ckptstore_backends._parts import MIB, part_sizes, regroup
+from ckptstore_backends._parts import MIB, Part, part_sizes, regroup
+from ckptstore_backends._replay import Replay
 from ckptstore_backends._transfer import Chunk, Head
 
 _SINGLE_BYTES = 64 * MIB
 _PART_BYTES = 16 * MIB  # Google wants a multiple of 256 KiB
+_KEPT_BYTES = 64 * MIB
 
 
 class GcsfsTransfer:
@@ -34,16 +36,28 @@ class GcsfsTransfer:
         self._client = client
         self.part_bytes = _PART_BYTES
         self.single_bytes = _SINGLE_BYTES
+        self.kept_bytes = _KEPT_BYTES
 
     def source(self, key: str, version: str | None) -> GCSSource:
         """Return an object to be read."""
         return GCSSource(self._client, key, version)
 
     def upload(self, key: str, body: memoryview | Iterable[memoryview]) -> ObjectInfo:
-        """Store an object."""
-        if isinstance(body, memoryview) and body.nbytes <= self.single_bytes:
-            return insert(self._client, key, (body,), writer_mark())
-        parts = regroup([body] if isinstance(body, memoryview) else body, part_sizes(self.part_bytes, grow=False))
+        """Store an object; of a stream so much is kept that a short one can be begun again."""
+        if isinstance(body, memoryview):
+            whole = body.nbytes <= self.single_bytes
+            return self._upload(
+                key, Replay([body], body.nbytes, body.nbytes), self.single_bytes if whole else self.part_bytes
+            )
+        return self._upload(key, Replay(body, self.kept_bytes, None), self.part_bytes)
+
+    def _upload(self, key: str, views: Replay, part_bytes: int) -> ObjectInfo:
+        def once(views: Replay) -> ObjectInfo:
+            return self._upload_once(key, regroup(views, part_sizes(part_bytes, grow=False)))
+
+        return begun_again(views, once, self._client.retries)
+
+    def _upload_once(self, key: str, parts: Iterator[Part]) -> ObjectInfo:
         first = next(parts)
         if first.last:
             return insert(self._client, key, first.views, writer_mark())
@@ -86,7 +100,7 @@ class GCSSource:
 
     async def _fetch(self, wanted: ByteRange) -> Chunk:
         asked = self.client.asked("get", self.key)
-        patience = Patience(self.client.retries)
+        patience = self.client.patience()
         while True:
             try:
                 return await self._fetch_once(wanted, asked)

@@ -18,12 +18,12 @@ from ckptstore_backends._creating import WRITER, writer_mark
 from ckptstore_backends._gcs_answers import FIELDS, Answer
 from ckptstore_backends._gcs_client import GCSClient, decoded
 from ckptstore_backends._gcs_crc32c import RunningCRC32C
-from ckptstore_backends._gcs_errors import NoAnswer
+from ckptstore_backends._gcs_errors import NoAnswer, UploadLost
 from ckptstore_backends._gcs_http import Request
 from ckptstore_backends._gcs_objects import checked, description, upload_path
-from ckptstore_backends._gcs_retries import Patience
 from ckptstore_backends._loop_thread import result_of
 from ckptstore_backends._parts import Part
+from ckptstore_backends._retries import Patience
 from ckptstore_backends._transfer import UploadGone
 
 _INCOMPLETE = 308
@@ -78,7 +78,7 @@ class ResumableUpload:
         """Wait for the last part, which publishes the object."""
         stored = self._collect()
         if stored is None:
-            raise UploadGone(f"cannot {self._asked}: the store did not complete the upload; put it again")
+            raise UploadLost(f"cannot {self._asked}: the store did not complete the upload; put it again")
         return checked(self._client, self._key, stored, self._crc32c.text())
 
     def _collect(self) -> Mapping[str, Any] | None:
@@ -95,12 +95,13 @@ class ResumableUpload:
             except UploadGone:
                 return await self._published()
             except NoAnswer as error:
-                unsure = True
                 if not self._client.on_google:  # asked for the state, fake-gcs-server publishes what it has
                     return await self._published(error)
+                unsure = True
                 await patience.wait(error)
                 continue
             except StoreUnavailable as error:
+                unsure = self._client.on_google
                 await patience.wait(error)
                 continue
             unsure = False
@@ -110,7 +111,7 @@ class ResumableUpload:
             if self._sent == stop:
                 return None
             if not start <= self._sent < stop:
-                raise UploadGone(f"cannot {self._asked}: the store lost a part of the upload; put it again")
+                raise UploadLost(f"cannot {self._asked}: the store lost a part of the upload; put it again")
             patience = await self._after(before, patience)
 
     async def _after(self, before: int, patience: Patience) -> Patience:
@@ -141,7 +142,7 @@ class ResumableUpload:
         found = {} if answer.status in _GONE else decoded(answer, self._asked)
         if found.get("metadata", {}).get(WRITER) == self._mark[WRITER]:
             return found
-        raise failure or UploadGone(f"cannot {self._asked}: the upload was cancelled by somebody else; put it again")
+        raise UploadLost(str(failure or f"cannot {self._asked}: the store knows the upload no longer; put it again"))
 
     def _abandon(self, error: BaseException) -> None:
         if self._running is not None:

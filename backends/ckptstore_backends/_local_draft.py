@@ -8,13 +8,16 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from ckptstore.errors import InvalidKey, KeyExists, StoreError, UnsupportedOperation
 from ckptstore.objects import RESERVED_SEGMENT_PREFIX
+from ckptstore_backends._local_direct import DirectWriter, bypass_cache
 from ckptstore_backends._local_errors import writing
 from ckptstore_backends._local_file import OpenFile
 from ckptstore_backends._local_tree import make_folders, prune, status, sync, sync_folder
@@ -72,6 +75,19 @@ class Draft:
         with writing(self._asked):
             while done < len(data):
                 done += os.write(self.descriptor, data[done:])
+
+    def write_stream(self, views: Iterable[memoryview]) -> None:
+        """Append what may be long, to an empty file; where the file system can, it goes straight to the disk."""
+        if not bypass_cache(self.descriptor, wanted=True):
+            for view in views:
+                self.write(view)
+            return
+        with DirectWriter(self.descriptor, partial(writing, self._asked)) as writer:
+            for view in views:
+                writer.write(view)
+            rest = writer.finish()
+        bypass_cache(self.descriptor, wanted=False)
+        self.write(rest)
 
     def write_file(self, source: OpenFile) -> None:
         """Append another file, within the kernel where it can; a file system with reflinks shares the blocks.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -11,8 +15,11 @@ from typing import Self
 import numpy as np
 
 from ckptstore.errors import ObjectChanged
-from ckptstore.objects import ObjectInfo
+from ckptstore.objects import ByteRange, ObjectInfo
+from ckptstore.receiving import cut
 from ckptstore_backends._local_errors import reading
+
+_READERS = 4
 
 
 def object_info(key: str, found: os.stat_result) -> ObjectInfo:
@@ -67,7 +74,35 @@ class OpenFile:
         Raises:
             ObjectChanged: the file was changed in place since it was opened.
         """
-        view = np.empty(stop - start, np.uint8).data  # bytearray would write zeros first
+        return self._fill(np.empty(stop - start, np.uint8).data, start)  # bytearray would write zeros first
+
+    def read_into(self, ranges: Iterable[ByteRange], memory: Iterable[memoryview]) -> Iterator[memoryview]:
+        """Fill memory with ranges, several at once; yield each piece, cut to what there is, in the order asked.
+
+        Raises:
+            ObjectChanged: as `read`.
+        """
+        pending: deque[Future[memoryview]] = deque()
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="ckptstore disk") as readers:
+            try:
+                for wanted, room in zip(ranges, memory, strict=False):
+                    start, stop = wanted.within(self.size_bytes)
+                    pending.append(readers.submit(self._fill, cut(room, stop - start), start))
+                    if len(pending) > _READERS:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def mapped(self) -> memoryview:
+        """Return the file as memory: read when looked at, and copied when written to."""
+        with reading(self._asked):
+            size_bytes = self.size_bytes  # of what an empty file would map there is nothing
+            return memoryview(mmap.mmap(self.descriptor, size_bytes, access=mmap.ACCESS_COPY) if size_bytes else b"")
+
+    def _fill(self, view: memoryview, start: int) -> memoryview:
         done = 0
         while done < len(view):
             with reading(self._asked):

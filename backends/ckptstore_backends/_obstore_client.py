@@ -13,6 +13,7 @@ from ckptstore.errors import StoreError
 from ckptstore_backends._loop_thread import LoopThread, result_of
 from ckptstore_backends._obstore_errors import ObstoreFailure, expected_failures, failure_of
 from ckptstore_backends._process import PerProcess
+from ckptstore_backends._workers import Workers
 
 _T = TypeVar("_T")
 
@@ -23,11 +24,17 @@ class ObstoreClients:
 
     Attributes:
         reading: gives up soon on an answer that stalls.
-        writing: waits for a part to be sent as well.
+        writing: waits for a body to be sent as well.
+        of_parts: returns the one for an upload in parts of a size; None: `writing` does it.
     """
 
     reading: Any
     writing: Any
+    of_parts: Callable[[int], Any] | None = None
+
+    def sending(self, part_bytes: int) -> Any:
+        """Return the client for an upload in parts of a size."""
+        return self.writing if self.of_parts is None else self.of_parts(part_bytes)
 
 
 class Service(Protocol):
@@ -77,6 +84,7 @@ class ObstoreClient:
         self.url = url
         self.service = service
         self._thread = PerProcess(lambda: LoopThread(f"ckptstore obstore {url}"), _stop)
+        self._workers = PerProcess(lambda: Workers(f"ckptstore request {url}"), Workers.stop)
         self._clients = PerProcess(service.connect, _forget)
 
     def call(self, method: str, key: str, send: Callable[[ObstoreClients, str], _T]) -> _T:
@@ -102,6 +110,10 @@ class ObstoreClient:
         except expected_failures() as error:
             failure = failure_of(error, path)
         raise self.service.translated(failure, method, key)
+
+    def request(self, method: str, key: str, send: Callable[[ObstoreClients, str], _T]) -> _T:
+        """Do as `call`, and hear of signals: an interrupted request may still be obeyed."""
+        return self._workers.get().call(lambda: self.call(method, key, send))
 
     def run(self, method: str, key: str, send: Callable[[ObstoreClients, str], Awaitable[_T]]) -> _T:
         """Send one request and wait for its answer; an interrupt cancels it. Otherwise as `call`."""
@@ -134,6 +146,7 @@ class ObstoreClient:
     def close(self) -> None:
         """Release the connections."""
         self._clients.close()
+        self._workers.close()
         self._thread.close()
 
     def _recovered(self, failure: ObstoreFailure, method: str, key: str) -> ObstoreClients:

@@ -1,4 +1,4 @@
-"""Whether obstore may be used in this process.
+"""Whether obstore is there, and may be used in this process.
 
 Its runtime belongs to the process that started it. In a forked child its threads are gone, so that a request
 would never end; and its epoll descriptor is shared, so that the child's first connection makes the parent look
@@ -15,10 +15,19 @@ import atexit
 import os
 import sys
 import time
+from importlib.util import find_spec
 
 _PAUSE_S = 0.1
 
 _inherited = False
+
+
+def installed(package: str = "obstore") -> bool:
+    """Whether obstore, or another one, can be imported; it is not imported to find out."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # somebody keeps it from being imported
+        return False
 
 
 def usable() -> bool:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from ckptstore.errors import KeyNotFound, ObjectChanged, StoreError
+from ckptstore.errors import ObjectChanged
 from ckptstore.objects import ByteRange, ObjectInfo
-from ckptstore_backends._creating import WRITER, writer_mark
 from ckptstore_backends._obstore_client import ObstoreClient, ObstoreClients
-from ckptstore_backends._obstore_upload import Counted, pieces_of, uploaded
+from ckptstore_backends._obstore_parts import PartsUpload
+from ckptstore_backends._orphans import Beginning, unwatched
 from ckptstore_backends._parts import MIB, part_sizes
-from ckptstore_backends._transfer import Chunk, Head, UploadGone
+from ckptstore_backends._replay import Replay
+from ckptstore_backends._retries import Patience, RetryPolicy
+from ckptstore_backends._transfer import Chunk, Head, Passing
+
+_T = TypeVar("_T")
+
+_KEPT_PARTS = 3  # what is pulled before an upload has begun: a part, and two that wait
+_COPIED_BYTES = MIB
+_POLICY = RetryPolicy(deadline_s=180.0, attempts=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +34,13 @@ class ObstoreLimits:
     Attributes:
         part_bytes: up to here it is one PUT; beyond, the least size of a part. Parts of an object are alike, and
             10,000 of them must hold it, so those of a large one are larger.
-        stream_part_bytes: the size of a part when the length is unknown: 10,000 of them hold 312 GiB.
+        stream_part_bytes: the size of a part when the length is unknown: 10,000 of them hold 293 GiB. From 32 MiB
+            on, glibc would ask the kernel for new pages for every part, which doubled the time of a put.
         in_flight: how many parts may be under way.
     """
 
     part_bytes: int = 16 * MIB
-    stream_part_bytes: int = 32 * MIB
+    stream_part_bytes: int = 30 * MIB
     in_flight: int = 4
 
 
@@ -39,26 +48,42 @@ class ObstoreTransfer:
     """Moves bytes, and answers what is asked often, through obstore.
 
     What is put is sent from the caller's memory. A multipart upload that fails for whatever reason is aborted.
+
+    Args:
+        client: the bucket.
+        limits: how objects go up.
+        policy: how long something is tried again.
+        watched: given a key, a context around its upload that removes what a lost beginning has left.
     """
 
     name = "obstore"
 
-    def __init__(self, client: ObstoreClient, limits: ObstoreLimits) -> None:
+    def __init__(
+        self,
+        client: ObstoreClient,
+        limits: ObstoreLimits,
+        policy: RetryPolicy = _POLICY,
+        watched: Callable[[str], AbstractContextManager[Beginning]] = unwatched,
+    ) -> None:
         self._client = client
+        self._policy = policy
+        self._watched = watched
         self.limits = limits
 
     def source(self, key: str, version: str | None) -> ObstoreSource:
         """Return an object to be read."""
-        return ObstoreSource(self._client, key, version)
+        return ObstoreSource(self._client, key, version, self._policy)
 
     def head(self, key: str) -> Head:
         """Return what is known of an object."""
         import obstore
 
-        def send(clients: ObstoreClients, path: str) -> Any:
-            return obstore.get_async(clients.reading, path, options={"head": True})
+        def ask() -> Any:
+            return self._client.request(
+                "head", key, lambda clients, path: obstore.get(clients.reading, path, options={"head": True})
+            )
 
-        found = self._client.run("head", key, send)
+        found = _patiently(ask, self._policy)
         meta = found.meta
         info = ObjectInfo(key, meta["size"], meta["last_modified"], self._client.service.version_of(meta))
         return Head(info, {name.lower(): value for name, value in found.attributes.items()})
@@ -68,61 +93,43 @@ class ObstoreTransfer:
         views = iter([body] if isinstance(body, memoryview) else body)
         first, more = _pulled(views, self.limits.part_bytes)
         if not more:
-            return self._put(key, first)
+            return _patiently(lambda: self._put_once(key, first), self._policy)
         known = body.nbytes if isinstance(body, memoryview) else getattr(body, "size_bytes", None)
         least_bytes = self.limits.part_bytes if known is not None else self.limits.stream_part_bytes
         part_bytes = next(part_sizes(least_bytes, known))
-        return self._upload_parts(key, chain(first, views), part_bytes)
+        replay = Replay(chain(first, views), _KEPT_PARTS * part_bytes, known)
+        upload = PartsUpload(self._client, key, part_bytes, self.limits.in_flight)
+        with self._watched(key) as beginning:
+            size_bytes, answer = upload.send(replay, self, self._policy, beginning)
+        return answer if isinstance(answer, ObjectInfo) else self._written(key, size_bytes, answer)
 
     def create(self, key: str, body: memoryview, metadata: Mapping[str, str]) -> ObjectInfo:
         """Store an object that does not exist, in one request."""
-        return self._put(key, [body], mode="create", attributes=dict(metadata))
+        return self._put_once(key, [body], mode="create", attributes=dict(metadata))
 
     def close(self) -> None:
         """Release the connections."""
         self._client.close()
 
-    def _put(self, key: str, views: list[memoryview], **how: Any) -> ObjectInfo:
+    def _put_once(self, key: str, views: list[memoryview], **how: Any) -> ObjectInfo:
         import obstore
+
+        size_bytes = sum(view.nbytes for view in views)
+        if size_bytes <= _COPIED_BYTES:
+            data = b"".join(views)  # which cannot change when an interrupted request goes on
+            answer = self._client.request(
+                "put", key, lambda clients, path: obstore.put(clients.writing, path, data, use_multipart=False, **how)
+            )
+            return self._written(key, size_bytes, answer)
 
         def send(clients: ObstoreClients, path: str) -> Any:
             return obstore.put_async(clients.writing, path, iter(views), use_multipart=False, **how)
 
-        answer = self._client.run("put", key, send)
-        return self._written(key, sum(view.nbytes for view in views), answer)
-
-    def _upload_parts(self, key: str, views: Iterable[memoryview], part_bytes: int) -> ObjectInfo:
-        import obstore
-
-        mark = writer_mark()
-        sent = Counted(pieces_of(views, part_bytes))
-
-        def upload(pieces: Iterator[memoryview]) -> Any:
-            def send(clients: ObstoreClients, path: str) -> Any:
-                return obstore.put(
-                    clients.writing, path, pieces, use_multipart=True, chunk_size=part_bytes,
-                    max_concurrency=self.limits.in_flight, attributes=mark,
-                )  # fmt: skip
-
-            return self._client.call("upload", key, send)
-
-        try:
-            answer = uploaded(sent, upload)
-        except UploadGone:
-            return self._published(key, mark)
-        return self._written(key, sent.size_bytes, answer)
+        return self._written(key, size_bytes, self._client.run("put", key, send))
 
     def _written(self, key: str, size_bytes: int, answer: Any) -> ObjectInfo:
         # obstore passes on neither Date nor Last-Modified of the answer to a write
         return ObjectInfo(key, size_bytes, datetime.now(UTC), self._client.service.version_of(answer))
-
-    def _published(self, key: str, mark: dict[str, str]) -> ObjectInfo:
-        """Return the object of a completion whose first answer was lost, if that is what happened."""
-        with suppress(KeyNotFound):
-            head = self.head(key)
-            if head.metadata.get(WRITER) == mark[WRITER]:
-                return head.info
-        raise StoreError(f"the upload of {key!r} to {self._client.url} was aborted by somebody else; put it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,7 @@ class ObstoreSource:
     client: ObstoreClient
     key: str
     version: str | None
+    policy: RetryPolicy
 
     def pinned(self, version: str) -> Self:
         """Return the same object, of that version only."""
@@ -145,7 +153,7 @@ class ObstoreSource:
             options: Any = {"head": True, **self._condition()}
             return obstore.get_async(clients.reading, path, options=options)
 
-        meta = self.client.run("head", self.key, send).meta
+        meta = _patiently(lambda: self.client.run("head", self.key, send), self.policy).meta
         return self._checked(
             Chunk(memoryview(b""), start=0, total_bytes=meta["size"], version=self.client.service.version_of(meta))
         )
@@ -166,7 +174,12 @@ class ObstoreSource:
                 data, start=found.range[0], total_bytes=meta["size"], version=self.client.service.version_of(meta)
             )
 
-        return self._checked(await self.client.ask("get", self.key, send))
+        patience = Patience(self.policy)
+        while True:
+            try:
+                return self._checked(await self.client.ask("get", self.key, send))
+            except Passing as error:
+                await patience.wait(error)
 
     def _condition(self) -> dict[str, Any]:
         return {} if self.version is None else self.client.service.condition(self.version)
@@ -175,6 +188,15 @@ class ObstoreSource:
         if self.version not in {None, chunk.version}:  # some servers ignore If-Match
             raise ObjectChanged(f"{self.key!r} in {self.client.url} is no longer of version {self.version}")
         return chunk
+
+
+def _patiently(act: Callable[[], _T], policy: RetryPolicy) -> _T:
+    patience = Patience(policy)
+    while True:
+        try:
+            return act()
+        except Passing as error:
+            patience.sleep(error)
 
 
 def _pulled(views: Iterator[memoryview], size_bytes: int) -> tuple[list[memoryview], bool]:

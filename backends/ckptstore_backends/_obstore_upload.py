@@ -130,20 +130,26 @@ def pieces_of(views: Iterable[memoryview], part_bytes: int) -> Iterator[memoryvi
 
 
 class Counted:
-    """An iterator that knows how much has passed.
+    """An iterator that knows what has passed.
 
     Attributes:
         size_bytes: the bytes so far.
+        complete: whether that is all.
     """
 
     def __init__(self, views: Iterator[memoryview]) -> None:
         self._views = views
         self.size_bytes = 0
+        self.complete = False
 
     def __iter__(self) -> Iterator[memoryview]:
         return self
 
     def __next__(self) -> memoryview:
-        view = next(self._views)
+        try:
+            view = next(self._views)
+        except StopIteration:
+            self.complete = True
+            raise
         self.size_bytes += view.nbytes
         return view

@@ -29,11 +29,12 @@ def info_of_found(key: str, answer: Mapping[str, Any]) -> ObjectInfo:
 def info_of_written(key: str, size_bytes: int, answer: Mapping[str, Any]) -> ObjectInfo:
     """Read the answer to a write or copy: where it tells no time of its own, its Date is that of the object."""
     result = answer.get("CopyObjectResult", answer)
-    modified = result.get("LastModified") or _date(answer)
+    modified = result.get("LastModified") or date_of(answer)
     return ObjectInfo(key, size_bytes, modified, version_of(result))
 
 
-def _date(answer: Mapping[str, Any]) -> datetime:
+def date_of(answer: Mapping[str, Any]) -> datetime:
+    """Return when the server answered, by its clock; by this machine's where it does not say."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(date) if date else datetime.now(UTC)
 

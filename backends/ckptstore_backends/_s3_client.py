@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from ckptstore.errors import InvalidKey, KeyNotFound, StoreNotFound
+from ckptstore.errors import KeyNotFound, StoreError, StoreNotFound, StoreUnavailable
+from ckptstore_backends._bucket_address import full_key
 from ckptstore_backends._loop_thread import LoopThread
+from ckptstore_backends._parts import MIB
 from ckptstore_backends._process import PerProcess
-from ckptstore_backends._s3_errors import expected_errors, translated
-from ckptstore_backends._s3_listing import read_page
-from ckptstore_backends._s3_options import new_filesystem
+from ckptstore_backends._reaching import obstacle
+from ckptstore_backends._retries import Patience
+from ckptstore_backends._s3_adapting import adapt
+from ckptstore_backends._s3_errors import expected_errors, translated, unreachable, was_answered
+from ckptstore_backends._s3_options import new_filesystem, policy_of
 from ckptstore_backends._s3_session import Session, keys_of, session_of
+from ckptstore_backends._transfer import Damaged, Unanswered, WriteConflict
 
 _T = TypeVar("_T")
 
-_MAX_FULL_KEY_BYTES = 1024
-_DEADLINE_S = 180.0
 
-_WITH_A_LONG_BODY = frozenset(
-    {"put_object", "upload_part", "upload_part_copy", "copy_object", "complete_multipart_upload"}
-)
-"""As long as bytes move, or the server moves them, no deadline can tell that nothing happens."""
+_MOVED_BY_THE_SERVER = frozenset({"upload_part_copy", "copy_object", "complete_multipart_upload"})
+"""While it does so it sends a sign of life now and then, so that only silence tells that nothing happens."""
+
+_UNIT_BYTES = 16 * MIB  # what the deadline allows for; a larger body may take longer
+_CONNECT_LIMIT_S = 10.0
+_CONNECTIONS = 4  # tried before the store is said to be out of reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,14 @@ class S3Client:
         self.prefix = prefix
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self.options = dict(options)
-        self.deadline_s = float(options.get("deadline_s", _DEADLINE_S))
+        self.policy = policy_of(options)
+        self._reached = False
         new_filesystem(self.options)  # contradictory options raise now, not in the middle of a run
         self._connection = PerProcess(partial(_connect, self.url, self.options), _disconnect)
 
     def full_key(self, key: str) -> str:
         """Return the key in the bucket."""
-        full = self.prefix + key
-        if len(full.encode()) > _MAX_FULL_KEY_BYTES:
-            raise InvalidKey(
-                f"key {key[:60]!r}... and the prefix of {self.url} have more than 1024 bytes; shorten one"
-            )
-        return full
+        return full_key(self.prefix, key, self.url)
 
     def address(self, key: str) -> tuple[str, str]:
         """Return bucket and full key: equal for two stores that mean the same object."""
@@ -88,22 +87,68 @@ class S3Client:
         return self._connection.get().thread.submit(work)
 
     async def request(self, method: str, *, key: str | None = None, **params: Any) -> dict[str, Any]:
-        """Send one request, inside the event loop; otherwise as `call`."""
+        """Send one request, inside the event loop; otherwise as `call`.
+
+        What botocore does not try again is tried again here, and where nobody said how often, what it gave up too,
+        once the store has been reached. Not a create: its writer has to look whether it was obeyed. The answer's
+        RetryAttempts counts all.
+        """
         if key is not None:
             params["Key"] = self.full_key(key)
+        patience = Patience(self.policy)
+        while True:
+            try:
+                answer = await self._sent(method, key, params)
+            except StoreUnavailable as error:
+                if "IfNoneMatch" in params or not self._is_worth_another(error):
+                    raise
+                await patience.wait(error)
+            else:
+                metadata = answer.get("ResponseMetadata", {})
+                metadata["RetryAttempts"] = metadata.get("RetryAttempts", 0) + patience.failures
+                return answer
+
+    async def _sent(self, method: str, key: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
         try:
+            if not self._reached:
+                await self._reach(_asked(method, key))
             filesystem = self._filesystem
-            await _adapt(filesystem, method)
-            async with asyncio.timeout(None if method in _WITH_A_LONG_BODY else self.deadline_s):
+            await adapt(filesystem, method)
+            async with asyncio.timeout(self._allowed_s(method, params)):
                 answer: dict[str, Any] = await filesystem._call_s3(method, Bucket=self.bucket, **params)  # noqa: SLF001
+        except StoreError:
+            raise
         except expected_errors() as error:
+            self._reached = self._reached or was_answered(error)
             raise self.translated(error, method, key) from error
+        self._reached = True
         return answer
 
-    def translated(self, error: BaseException, method: str, key: str | None) -> Exception:
+    def _allowed_s(self, method: str, params: Mapping[str, Any]) -> float | None:
+        if method in _MOVED_BY_THE_SERVER:
+            return None
+        return self.policy.deadline_s * max(1.0, len(params.get("Body", b"")) / _UNIT_BYTES)
+
+    async def _reach(self, asked: str) -> None:
+        client = await self._filesystem.set_session()
+        config = client.meta.config
+        attempts = (config.retries or {}).get("total_max_attempts", _CONNECTIONS)
+        patience = Patience(replace(self.policy, attempts=attempts))
+        limit_s = min(_CONNECT_LIMIT_S, config.connect_timeout)
+        while found := await asyncio.to_thread(obstacle, client.meta.endpoint_url, limit_s):
+            await patience.wait(unreachable(found, asked, self.url))
+
+    def _is_worth_another(self, error: StoreUnavailable) -> bool:
+        if isinstance(error, Damaged | Unanswered | WriteConflict):
+            return True
+        if isinstance(error.__cause__, TimeoutError) or not self._reached:
+            return False
+        config = self._filesystem._s3.meta.config  # noqa: SLF001
+        return "total_max_attempts" not in (config.retries or {})
+
+    def translated(self, error: BaseException, method: str, key: str | None) -> StoreError:
         """Return the error to raise in place of a client's."""
-        asked = method.replace("_", " ") + (f" {key!r}" if key is not None else "")
-        return translated(error, asked, self.url, of_key=key is not None)
+        return translated(error, _asked(method, key), self.url, of_key=key is not None)
 
     def pages(self, method: str, tokens: Mapping[str, str], **params: Any) -> Iterator[dict[str, Any]]:
         """Yield the pages of a listing, each asked for when it is needed.
@@ -157,6 +202,15 @@ class S3Client:
         """
         return self._connection.get().thread.run(self._translating(keys_of(self._filesystem, self.options)))
 
+    def reach(self) -> None:
+        """Make sure that the store can be connected to: clients would go on trying for the whole deadline.
+
+        Raises:
+            StoreUnavailable: it cannot.
+        """
+        if not self._reached:
+            self._connection.get().thread.run(self._translating(self._reach("connect")))
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
@@ -164,6 +218,8 @@ class S3Client:
     async def _translating(self, work: Coroutine[Any, Any, _T]) -> _T:
         try:
             return await work
+        except StoreError:
+            raise
         except expected_errors() as error:
             raise self.translated(error, "open a session", None) from error
 
@@ -172,30 +228,12 @@ class S3Client:
         return self._connection.get().filesystem
 
 
+def _asked(method: str, key: str | None) -> str:
+    return method.replace("_", " ") + (f" {key!r}" if key is not None else "")
+
+
 def _connect(url: str, options: Mapping[str, Any]) -> _Connection:
     return _Connection(LoopThread(f"ckptstore {url}"), new_filesystem(options))
-
-
-async def _adapt(filesystem: Any, method: str) -> None:
-    """Have botocore do two things differently, in whichever client s3fs has made."""
-    if method not in _ADAPTED:
-        return
-    client = await filesystem.set_session()
-    event, handler = _ADAPTED[method]
-    client.meta.events.register(event, handler, unique_id=event)
-
-
-def _add_md5(request: Any, **_: Any) -> None:
-    digest = hashlib.md5(request.body, usedforsecurity=False).digest()
-    request.headers["Content-MD5"] = base64.b64encode(digest).decode()
-
-
-_ADAPTED: Mapping[str, tuple[str, Callable[..., None]]] = {
-    # servers older than flexible checksums insist on Content-MD5 for a multiple delete
-    "delete_objects": ("before-sign.s3.DeleteObjects", _add_md5),
-    # under this name it runs before botocore's own look for an error in the page, which parses all of it
-    "list_objects_v2": ("before-parse.*.ListObjectsV2", read_page),
-}
 
 
 def _disconnect(connection: _Connection) -> None:

@@ -19,7 +19,7 @@ from ckptstore.errors import (
     StoreNotFound,
     StoreUnavailable,
 )
-from ckptstore_backends._transfer import RangePastEnd, UploadGone, WriteConflict
+from ckptstore_backends._transfer import Damaged, RangePastEnd, Unanswered, UploadGone, WriteConflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ _CLASSES: Mapping[str, type[StoreError]] = {
     "ConditionalRequestConflict": WriteConflict,
     "OperationAborted": WriteConflict,
     "409": WriteConflict,
+    "BadDigest": Damaged,
+    "XAmzContentSHA256Mismatch": Damaged,
+    "XAmzContentChecksumMismatch": Damaged,
     "SlowDown": StoreUnavailable,
     "RequestTimeout": StoreUnavailable,
     "429": StoreUnavailable,
@@ -101,11 +104,29 @@ def translated_answer(found: Answer, asked: str, place: str, *, of_key: bool) ->
     return kind(f"cannot {asked} in {place}: {found.code} (HTTP {found.status}){advice and '; ' + advice}")
 
 
-def unanswered(kind: str, asked: str, place: str) -> StoreUnavailable:
-    """Return the error to raise where no answer came; kind is the class that a client raised."""
-    return StoreUnavailable(
-        f"cannot {asked} in {place}: no usable answer after every retry ({kind}); check endpoint_url and the network"
+def was_answered(error: BaseException) -> bool:
+    """Whether a server sent any answer, so that there is one."""
+    return _answer(error) is not None
+
+
+def unanswered(kind: str, asked: str, place: str, *, again: bool = False) -> StoreUnavailable:
+    """Return the error to raise where no answer came.
+
+    Args:
+        kind: the class that a client raised.
+        asked: what was asked for.
+        place: the store.
+        again: whether the client did not try again by itself.
+    """
+    return (Unanswered if again else StoreUnavailable)(
+        f"cannot {asked} in {place}: no usable answer after every retry ({kind}); check endpoint_url and the "
+        "network, and on a slow one raise deadline_s"
     )
+
+
+def unreachable(obstacle: str, asked: str, place: str) -> StoreUnavailable:
+    """Return the error to raise where no connection can be made; obstacle says why."""
+    return StoreUnavailable(f"cannot {asked} in {place}: {obstacle}")
 
 
 def _answer(error: BaseException) -> Answer | None:
@@ -159,7 +180,20 @@ def _without_answer(error: BaseException, asked: str, place: str) -> StoreError:
         return AccessDenied(f"cannot {asked} in {place}: no usable credentials ({name}); {_NO_CREDENTIALS}")
     if isinstance(error, boto.ParamValidationError | boto.ValidationError):
         return StoreError(f"cannot {asked} in {place}: the client refused the request ({name}); check the options")
-    return unanswered(name, asked, place)
+    return unanswered(name, asked, place, again=not isinstance(error, _tried_again()))
+
+
+def _tried_again() -> tuple[type[BaseException], ...]:
+    """Return the classes of what botocore raises after it has tried for long."""
+    from botocore import exceptions as boto
+
+    return (
+        boto.ConnectionError,
+        boto.ConnectionClosedError,
+        boto.ReadTimeoutError,
+        boto.EndpointConnectionError,
+        TimeoutError,
+    )
 
 
 def _credential_errors() -> tuple[type[BaseException], ...]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from functools import cache, partial
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from ckptstore.errors import StoreError
+from ckptstore.errors import StoreError, StoreUnavailable
 from ckptstore_backends._obstore_client import ObstoreClients
 from ckptstore_backends._obstore_errors import ObstoreFailure
+from ckptstore_backends._orphans import REPEATED_AFTER_S
+from ckptstore_backends._parts import MIB
 from ckptstore_backends._s3_answers import quoted
 from ckptstore_backends._s3_client import S3Client
 from ckptstore_backends._s3_credentials import S3Credentials
@@ -18,14 +21,18 @@ from ckptstore_backends._s3_errors import WRONG_REGION, Answer, translated_answe
 from ckptstore_backends._s3_mapping import encryption
 from ckptstore_backends._s3_session import Session
 from ckptstore_backends._s3_upload import abort
+from ckptstore_backends._transfer import Passing
 
 _AMAZON = re.compile(r"s3[.-](?:(?P<region>[a-z0-9-]+)\.)?(?P<suffix>amazonaws\.com(?:\.cn)?)")
 _DNS_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")  # a dot would not match the certificate
 
-_RETRIES = 10
+_FEW_RETRIES = 4  # of what is tried again after that in turn, where it may help
+_MANY_RETRIES = 1000  # the deadline comes before; an upload in parts cannot be tried again as a whole
 _FIRST_PAUSE = timedelta(milliseconds=100)
+_FIRST_PAUSE_OF_PARTS = timedelta(seconds=REPEATED_AFTER_S)
 _LONGEST_PAUSE = timedelta(seconds=15)
-_SILENCE_S = 60.0
+_SILENCE_S = 60.0  # of a read, at most
+_UNIT_BYTES = 16 * MIB  # the deadline allows for parts of this size; for larger ones there is more time
 _WHOLE_REQUEST = timedelta(hours=12)  # silence is what ends a request, not its length
 
 
@@ -38,9 +45,10 @@ class S3Service:
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
-        self._deadline_s = client.deadline_s
+        self._policy = client.policy
         self._credentials = S3Credentials(client)
         self._region = ""
+        self._attempts: int | None = None
 
     def full_key(self, key: str) -> str:
         """Return the key in the bucket."""
@@ -55,14 +63,31 @@ class S3Service:
         return {"if_match": quoted(version)}
 
     def connect(self) -> ObstoreClients:
-        """Make clients with the settings of the session."""
+        """Make clients with the settings of the session, once the store can be reached."""
         session = self._client.session()
         if not session.anonymous:
             self._client.credentials()  # so that having none is said in s3fs's words, before anything is sent
+        self._client.reach()
+        self._attempts = session.attempts
+        silence_s = self._policy.silence_s  # obstore counts the sending of a body as silence
         return ObstoreClients(
-            reading=self._store(session, min(_SILENCE_S, self._deadline_s)),
-            writing=self._store(session, self._deadline_s),  # obstore counts the sending of a part as silence
+            reading=self._store(session, min(_SILENCE_S, silence_s), self._retries(_FEW_RETRIES)),
+            writing=self._store(session, silence_s, self._retries(_FEW_RETRIES)),
+            of_parts=cache(partial(self._of_parts, session)),
         )
+
+    def _of_parts(self, session: Session, part_bytes: int) -> Any:
+        units = max(1.0, part_bytes / _UNIT_BYTES)
+        return self._store(
+            session, units * self._policy.silence_s, self._retries(_MANY_RETRIES, _FIRST_PAUSE_OF_PARTS, units)
+        )
+
+    def _retries(self, most: int, first_pause: timedelta = _FIRST_PAUSE, units: float = 1.0) -> dict[str, Any]:
+        return {
+            "max_retries": most if self._attempts is None else self._attempts - 1,
+            "retry_timeout": timedelta(seconds=units * self._policy.deadline_s),
+            "backoff": {"init_backoff": first_pause, "max_backoff": _LONGEST_PAUSE, "base": 3},
+        }
 
     def recover(self, failure: ObstoreFailure) -> bool:
         """Learn the bucket's region, if that is what was wrong."""
@@ -77,6 +102,8 @@ class S3Service:
     def translated(self, failure: ObstoreFailure, method: str, key: str) -> StoreError:
         """Return the error to raise; an upload that may be left is aborted."""
         error = self._judged(failure, f"{method} {key!r}", key)
+        if type(error) is StoreUnavailable and self._attempts is None:
+            error = Passing(*error.args)
         if failure.upload_id:
             self._abort(key, unquote(failure.upload_id), error)
         return error
@@ -86,7 +113,7 @@ class S3Service:
         if failure.kind == "UnauthenticatedError" and isinstance(self._credentials.failure, StoreError):
             return self._credentials.failure
         if not failure.status:
-            return unanswered(failure.kind, asked, place)
+            return unanswered(failure.kind, asked, place, again=self._attempts not in {None, 1})
         if failure.status == 404 and not failure.code and (missing := self._client.missing_bucket()):
             return missing
         answer = Answer(failure.status, failure.code or str(failure.status), failure.region)
@@ -98,7 +125,7 @@ class S3Service:
         except StoreError as failure:
             error.add_note(f"an unfinished upload of {key!r} may remain in {self._client.url}: {failure}")
 
-    def _store(self, session: Session, silence_s: float) -> Any:
+    def _store(self, session: Session, silence_s: float, retries: dict[str, Any]) -> Any:
         from obstore.store import S3Store
 
         self._region = self._region or session.region
@@ -122,14 +149,13 @@ class S3Service:
             "timeout": _WHOLE_REQUEST,
             **session.trust,
         }
-        retries: Any = {
-            "max_retries": _RETRIES if session.attempts is None else session.attempts - 1,
-            "retry_timeout": timedelta(seconds=self._deadline_s),
-            "backoff": {"init_backoff": _FIRST_PAUSE, "max_backoff": _LONGEST_PAUSE, "base": 2},
-        }
         signing: Any = {} if session.anonymous else {"credential_provider": self._credentials}
         return S3Store(
-            self._client.bucket, config=config, client_options=client_options, retry_config=retries, **signing
+            self._client.bucket,
+            config=config,
+            client_options=client_options,
+            retry_config=cast("Any", retries),
+            **signing,
         )
 
 

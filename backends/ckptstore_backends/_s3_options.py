@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ckptstore.errors import InvalidKey, InvalidURL, MissingDependency
-from ckptstore.objects import check_prefix, redact
+from ckptstore.errors import InvalidURL, MissingDependency
+from ckptstore.objects import redact
+from ckptstore_backends import _bucket_address
+from ckptstore_backends._retries import RetryPolicy
 
 _OURS = frozenset({"self", "kwargs", "asynchronous", "loop"})
 _OF_THE_SESSION = frozenset({"profile"})
@@ -19,7 +21,7 @@ _OF_FSSPEC = frozenset({"use_listings_cache", "listings_expiry_time", "max_paths
 # The name of a bucket, or the ARN of an access point: what botocore takes for Bucket.
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^\s?#@]+")
 
-_READ_TIMEOUT_S = 60  # botocore's own default; the 15 s of s3fs are short for completing a long upload
+_DEADLINE_S = 180.0
 
 
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +62,7 @@ def new_filesystem(options: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: options that contradict each other.
     """
-    silence = min(_READ_TIMEOUT_S, options.get("deadline_s", _READ_TIMEOUT_S))
-    config = {"read_timeout": silence, **(options.get("config_kwargs") or {})}
+    config = {"read_timeout": policy_of(options).silence_s, **(options.get("config_kwargs") or {})}
     fixed = {"asynchronous": True, "use_listings_cache": False, "skip_instance_cache": True}
     try:
         of_s3fs = {name: value for name, value in options.items() if name not in _OF_THIS_STORE}
@@ -72,38 +73,19 @@ def new_filesystem(options: Mapping[str, Any]) -> Any:
     return filesystem
 
 
-def parse_url(url: str) -> tuple[str, str]:
-    """Return bucket and prefix ("" or ending in "/") of s3://bucket/prefix.
+def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
+    """Return how long a request is tried."""
+    return RetryPolicy(float(options.get("deadline_s", _DEADLINE_S)))
 
-    Raises:
-        InvalidURL: naming what is wrong, without what may be a secret.
-    """
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise InvalidURL(f"{redact(url)!r} came with credentials; pass them as key= and secret=")
-    if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise InvalidURL(
-            f"{redact(url)!r} came with '?' or '#'; pass options by name, and leave both out of a prefix"
-        )
-    if not parts.netloc:
-        raise InvalidURL(f"{url!r} names no bucket; write s3://bucket/prefix")
-    path = parts.path.strip("/")
-    return parts.netloc, f"{path}/" if path else ""
+
+def parse_url(url: str) -> tuple[str, str]:
+    """Return bucket and prefix of s3://bucket/prefix; raises as `_bucket_address.parse_url`."""
+    return _bucket_address.parse_url(url, "s3", "key= and secret=")
 
 
 def check_place(bucket: str, prefix: str) -> tuple[str, str]:
-    """Return bucket and prefix, the latter "" or ending in "/".
-
-    Raises:
-        InvalidURL: naming what is wrong.
-    """
-    if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
-        raise InvalidURL(f"{bucket!r} is no bucket name; write s3://bucket/prefix")
-    folder = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
-    try:
-        return bucket, check_prefix(folder)
-    except InvalidKey as error:
-        raise InvalidURL(f"{prefix!r} cannot be the prefix of a store: {error}") from None
+    """Return bucket and prefix, the latter "" or ending in "/"; raises as `_bucket_address.check_place`."""
+    return _bucket_address.check_place(bucket, prefix, "s3", _BUCKET)
 
 
 def _filesystem_class() -> Any:

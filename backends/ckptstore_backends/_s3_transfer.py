@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from typing import Any, Self
 from ckptstore.errors import ObjectChanged, StoreError, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
 from ckptstore_backends._parts import MIB, Part, part_sizes, regroup
+from ckptstore_backends._retries import Patience
 from ckptstore_backends._s3_answers import extent_of, info_of_found, info_of_written, quoted, version_of
 from ckptstore_backends._s3_client import S3Client
 from ckptstore_backends._s3_errors import expected_errors
@@ -20,8 +19,6 @@ from ckptstore_backends._s3_upload import MultipartUpload, with_metadata
 from ckptstore_backends._transfer import Chunk, Head
 
 _READ_BYTES = MIB
-_READ_ATTEMPTS = 4
-_READ_PAUSE_S = 0.1
 _PARTS_IN_FLIGHT = 4
 
 
@@ -116,16 +113,17 @@ class S3Source:
         start, total = extent_of(answer)
         version = version_of(answer)
         filled, failure = await self._fill(data, answer["Body"])
-        for attempt in range(1, _READ_ATTEMPTS):
-            if filled == data.nbytes:
-                break
-            await asyncio.sleep(random.uniform(0, _READ_PAUSE_S * 2**attempt))  # noqa: S311  # spreads retries
+        patience = Patience(self.client.policy)
+        while filled < data.nbytes:
+            short = self._cut_short(filled, data.nbytes)
+            short.__cause__ = failure
+            await patience.wait(short)
             rest = f"bytes={start + filled}-{start + data.nbytes - 1}"
             answer = await self.pinned(version)._ask(rest)  # noqa: SLF001  # itself
             more, failure = await self._fill(data[filled:], answer["Body"])
             filled += more
-        if filled < data.nbytes:
-            raise self._cut_short(filled, data.nbytes) from failure
+            if more * 2 > data.nbytes:
+                patience.renew()
         return Chunk(data, start, total, version)
 
     async def _ask(self, header: str) -> Mapping[str, Any]:
@@ -138,8 +136,8 @@ class S3Source:
 
     def _cut_short(self, got: int, wanted: int) -> StoreError:
         return StoreUnavailable(
-            f"cannot get {self.key!r} in {self.client.url}: {got} of {wanted} bytes came "
-            f"in {_READ_ATTEMPTS} attempts; try again later"
+            f"cannot get {self.key!r} in {self.client.url}: {got} of {wanted} bytes came, and no more in "
+            f"{self.client.policy.deadline_s:g} s; try again later"
         )
 
     async def _fill(self, data: memoryview, body: Any) -> tuple[int, BaseException | None]:

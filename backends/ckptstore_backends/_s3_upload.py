@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
-from ckptstore.errors import StoreError
+from ckptstore.errors import StoreError, StoreUnavailable
 from ckptstore_backends._creating import WRITER, writer_mark
 from ckptstore_backends._loop_thread import result_of
 from ckptstore_backends._s3_client import S3Client
+from ckptstore_backends._s3_orphans import watched_upload
 from ckptstore_backends._transfer import UploadGone
 
 _ABORTS = 3
@@ -40,10 +41,19 @@ class MultipartUpload:
         self._id = ""
         self._parts: list[Future[dict[str, Any]]] = []
         self._running: set[Future[dict[str, Any]]] = set()
+        self._watch = ExitStack()
 
     def __enter__(self) -> Self:
         params = with_metadata(self._client.options, self._mark)
-        answer = self._client.call("create_multipart_upload", key=self._key, **params)
+        with ExitStack() as watch:
+            beginning = watch.enter_context(watched_upload(self._client, self._key))
+            try:
+                answer = self._client.call("create_multipart_upload", key=self._key, **params)
+            except StoreUnavailable:
+                beginning.doubtful = True
+                raise
+            beginning.doubtful = bool(answer["ResponseMetadata"].get("RetryAttempts"))
+            self._watch = watch.pop_all()
         self._id = answer["UploadId"]
         return self
 
@@ -52,6 +62,7 @@ class MultipartUpload:
     ) -> None:
         if error is not None:
             self._abandon(error)
+        self._watch.close()
         self._parts.clear()  # a failed part's error refers to this upload: the cycle would keep its buffers
         self._running.clear()
 

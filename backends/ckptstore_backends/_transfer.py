@@ -23,8 +23,24 @@ class UploadGone(StoreError):
     """A multipart upload is not there: aborted, completed, or never begun."""
 
 
-class WriteConflict(StoreUnavailable):
-    """Another conditional write to the same key is under way; worth another attempt."""
+class Passing(StoreUnavailable):
+    """What was asked failed for now, and the client does not try again: worth another attempt."""
+
+
+class WriteConflict(Passing):
+    """Another conditional write to the same key is under way; this one was not obeyed."""
+
+
+class Damaged(Passing):
+    """What arrived is not what was sent, and was refused."""
+
+
+class Unanswered(StoreUnavailable):
+    """No whole answer came: what was asked may have been done, and who asks for all of it anew does no harm."""
+
+
+NOT_OBEYED = (WriteConflict, Damaged)
+"""After these it is certain that nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
-from ckptstore.errors import InvalidKey
-from ckptstore.objects import ByteRange, Capabilities, ObjectInfo, Upload, check_key, check_prefix
+from ckptstore.objects import Capabilities, ObjectInfo, Upload
 from ckptstore.store import Store
+from ckptstore_backends._bucket_store import BucketStore
 from ckptstore_backends._creating import create
 from ckptstore_backends._gcs_answers import FIELDS, info_of
 from ckptstore_backends._gcs_bulk import BulkTransfer
@@ -18,13 +18,8 @@ from ckptstore_backends._gcs_objects import stat
 from ckptstore_backends._gcs_options import check_place, checked_options, parse_url
 from ckptstore_backends._gcs_transfer import GcsfsTransfer
 from ckptstore_backends._gcs_xml import abort, uploads
-from ckptstore_backends._obstore_process import usable
-from ckptstore_backends._range_reader import read_ranges
-from ckptstore_backends._ranges import RangeLimits
+from ckptstore_backends._obstore_process import installed, usable
 from ckptstore_backends._transfer import Transfer
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["GCSStore"]
 
@@ -35,42 +30,49 @@ _LIMITS_OF_GCSFS = (
     "an object of more than 64 MiB, or a stream of more than 16, goes up one chunk after the other",
     "such an upload whose process died can be neither listed nor aborted; the store discards it after a week",
 )
+_LIMIT_OF_EMULATORS = (
+    "such an upload that breaks off is begun again, up to 64 MiB: an emulator cannot say what it has"
+)
 _LIMITS_OF_OBSTORE = (
     "the time that a write of more than 4 MiB answers is this machine's",
     "in a bucket that keeps old versions, a read of a version goes on after the object was replaced",
 )
 
 
-class GCSStore(Store):
+class GCSStore(BucketStore):
     """A store in a bucket, below a prefix.
 
     Args:
         bucket: its name.
         prefix: where the keys begin; "" is the whole bucket.
         storage_options: as gcsfs takes them: project, token, endpoint_url, requester_pays, session_kwargs,
-            requests_timeout, ... Credentials that are not given are searched for as gcsfs does, but for no more than
-            20 s. And three more. bulk, "obstore" or "gcsfs", is what moves the bytes of objects; left out, it is
-            gcsfs where obstore would not get through: with endpoint_url or STORAGE_EMULATOR_HOST (emulators lack
-            the XML interface that obstore speaks), with session_kwargs, with a client certificate, and with
-            GOOGLE_SERVICE_ACCOUNT in the environment. deadline_s is how long a request may go on failing (180).
+            requests_timeout, ... Credentials that are not given are searched for as gcsfs does, but a metadata server
+            that cannot be connected to is not waited for. And three more. bulk, "obstore" or "gcsfs", is what moves
+            the bytes of objects; left out, it is gcsfs where obstore is not installed or would not get through: with
+            endpoint_url or STORAGE_EMULATOR_HOST (emulators lack the XML interface that obstore speaks), with
+            session_kwargs, with a client certificate, and with GOOGLE_SERVICE_ACCOUNT in the environment. deadline_s
+            (180) is how long a request may go on failing without progress; a third of it is the longest silence.
             atomic_create=False says that the server ignores preconditions: creates are refused then.
 
     Opening makes no request. A version is a generation. A get, a stat, a put of up to 4 MiB and a create are one
-    request each; what is larger moves in parallel parts through obstore.
+    request each; what is larger moves in parallel parts through obstore. A server that nobody could connect to yet
+    is out of reach within seconds, whatever deadline_s says.
 
     Raises:
         TypeError: an unknown storage option.
         ValueError: options that contradict each other.
         InvalidURL: bucket, prefix or endpoint cannot be understood.
-        MissingDependency: gcsfs or obstore is not installed.
+        MissingDependency: gcsfs, google-crc32c, or the obstore that was asked for, is not installed.
     """
+
+    _scheme = "gs"
 
     def __init__(self, bucket: str, prefix: str = "", **storage_options: Any) -> None:
         bucket, prefix = check_place(bucket, prefix)
         self._client = GCSClient(bucket, prefix, checked_options(storage_options))
+        super().__init__(self._client)
         self._gcsfs = GcsfsTransfer(self._client)
         self._obstore = BulkTransfer(self._client, self._gcsfs)
-        self._range_limits = RangeLimits()
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -82,9 +84,13 @@ class GCSStore(Store):
         return self._obstore if self._client.options.bulk == "obstore" and usable() else self._gcsfs
 
     @property
-    def url(self) -> str:
-        """The store's address, without credentials and endpoint."""
-        return self._client.url
+    def _endpoint(self) -> str | None:
+        given: str | None = self._client.options.filesystem.get("endpoint_url")
+        return given
+
+    def can_copy_to(self, target: Store) -> bool:
+        """Whether the server copies: between stores that were opened with the same options."""
+        return isinstance(target, GCSStore) and target._client.reaches_as(self._client)  # noqa: SLF001  # our class
 
     @property
     def capabilities(self) -> Capabilities:
@@ -102,23 +108,19 @@ class GCSStore(Store):
             yield "creates are refused, as the option atomic_create=False asked"
         if self._client.options.bulk == "obstore" and not usable():
             yield "bytes move through gcsfs: this process was forked from one that had loaded obstore"
-        yield from _LIMITS_OF_OBSTORE if self._transfer is self._obstore else _LIMITS_OF_GCSFS
+        if self._transfer is self._obstore:
+            yield from _LIMITS_OF_OBSTORE
+            return
+        if not installed():
+            yield "bytes move through gcsfs, slower: obstore is not installed (pip install 'ckptstore[gcs]')"
+        yield from _LIMITS_OF_GCSFS
+        if not self._client.on_google:
+            yield _LIMIT_OF_EMULATORS
 
     def close(self) -> None:
         """Release connections."""
         self._obstore.close()
         self._client.close()
-
-    def _path(self, key: str) -> UPath:
-        from upath import UPath
-
-        return UPath(f"gs://{self._client.bucket}/{self._client.full_key(key)}")
-
-    def _get(self, key: str) -> memoryview:
-        return next(self._get_ranges(key, [ByteRange(0)], None))
-
-    def _get_ranges(self, key: str, ranges: Sequence[ByteRange], version: str | None) -> Iterator[memoryview]:
-        return read_ranges(self._transfer.source(key, version), ranges, self._range_limits)
 
     def _stat(self, key: str) -> ObjectInfo:
         return stat(self._client, key)
@@ -132,29 +134,20 @@ class GCSStore(Store):
     def _list_prefixes(self, prefix: str) -> Iterator[str]:
         for page in self._listing(prefix, delimiter="/", fields="prefixes,nextPageToken"):
             for full in page.get("prefixes", ()):
-                folder = full.removeprefix(self._client.prefix)
-                if _fits(check_prefix, folder):
+                if (folder := self._own_prefix(full)) is not None:
                     yield folder
 
     def _listing(self, prefix: str, **query: str) -> Iterator[dict[str, Any]]:
         return self._client.pages({"prefix": self._client.prefix + prefix, "maxResults": _PAGE, **query})
 
-    def _own_key(self, full_key: str) -> str | None:
-        """Return the key in this store, None for one that this library would not have written."""
-        key = full_key.removeprefix(self._client.prefix)
-        return key if _fits(check_key, key) else None
-
-    def _put(self, key: str, body: memoryview | Iterator[memoryview]) -> ObjectInfo:
-        return self._transfer.upload(key, body)
-
     def _create(self, key: str, body: memoryview) -> ObjectInfo:
-        return create(self._transfer, key, body, self.url)
+        return create(self._transfer, key, body, self.url, policy=self._client.retries)
 
     def _delete(self, keys: Sequence[str]) -> None:
         delete_objects(self._client, list(dict.fromkeys(keys)))
 
     def _copy(self, key: str, target_key: str, target: Store) -> ObjectInfo:
-        if not isinstance(target, GCSStore) or not target._client.reaches_as(self._client):  # noqa: SLF001  # our class
+        if not isinstance(target, GCSStore) or not self.can_copy_to(target):
             return super()._copy(key, target_key, target)
         found = self._stat(key)
         source, destination = self._client.object_path(key), target._client.object_path(target_key)  # noqa: SLF001
@@ -176,7 +169,7 @@ class GCSStore(Store):
         return resource
 
     def _list_uploads(self, prefix: str) -> Iterator[Upload]:
-        return (upload for upload in self._found_uploads(prefix) if _fits(check_key, upload.key))
+        return (upload for upload in self._found_uploads(prefix) if self._own_key(upload.key) is not None)
 
     def _found_uploads(self, prefix: str) -> Iterator[Upload]:
         # emulators have no XML interface, hence no multipart uploads
@@ -189,11 +182,3 @@ class GCSStore(Store):
     @property
     def _has_multipart_uploads(self) -> bool:
         return self._client.on_google or self._client.options.bulk == "obstore"
-
-
-def _fits(check: Callable[[str], str], text: str) -> bool:
-    try:
-        check(text)
-    except InvalidKey:
-        return False
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self
 
 from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged, StoreError, UnsupportedOperation
@@ -21,13 +21,14 @@ from ckptstore_backends._local_draft import draft_of
 from ckptstore_backends._process import PerProcess
 from ckptstore_backends._range_reader import read_ranges
 from ckptstore_backends._ranges import RangeLimits
+from ckptstore_backends._retries import Patience, RetryPolicy
 
 if TYPE_CHECKING:
     from upath import UPath
 
 __all__ = ["GenericStore"]
 
-_READ_ATTEMPTS = 10
+_UNTIL_IT_HOLDS_STILL = RetryPolicy(deadline_s=60.0, first_s=0.02, longest_s=1.0)
 
 _LIMITS = (
     "durability is the server's affair, and unknown here",
@@ -118,10 +119,12 @@ class GenericStore(Store):
         return f"{self._root}/{key}"
 
     def _get(self, key: str) -> memoryview:
-        for _ in range(_READ_ATTEMPTS - 1):
-            with suppress(ObjectChanged):  # whichever version is read whole will do
+        patience = Patience(_UNTIL_IT_HOLDS_STILL)
+        while True:
+            try:
                 return next(self._get_ranges(key, [ByteRange(0)], None))
-        return next(self._get_ranges(key, [ByteRange(0)], None))
+            except ObjectChanged as error:  # whichever version is read whole will do
+                patience.sleep(error)
 
     def _get_ranges(self, key: str, ranges: Sequence[ByteRange], version: str | None) -> Iterator[memoryview]:
         with closing(GenericSource(self._client, self._place(key), key, version)) as source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from ckptstore.errors import InvalidURL, StoreError, StoreNotFound
 from ckptstore.objects import ByteRange, Capabilities, ObjectInfo, Upload
 from ckptstore.store import Store
+from ckptstore_backends._local_direct import BLOCK_BYTES
 from ckptstore_backends._local_draft import Draft, draft_of
 from ckptstore_backends._local_errors import reading, writing
 from ckptstore_backends._local_file import OpenFile, object_info, regular
@@ -30,7 +31,9 @@ class LocalStore(Store):
     makes it. A delete that leaves a folder empty removes the folder. Files whose names are no keys, and all that
     is neither file nor folder, are not ours and are left alone. Links are followed.
 
-    Ranges are read one after the other: there is no latency to hide. It may be pickled.
+    What is long is written past the page cache where the file system can: from a few blocks of 16 MiB, 48 MiB of
+    memory in all, while the next ones are being filled. Ranges are read one after the other, into memory of the
+    caller by a few threads. It may be pickled.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -68,6 +71,10 @@ class LocalStore(Store):
             atomic_create=True, durable=True, server_side_copy=hasattr(os, "copy_file_range"), transfer="posix"
         )
 
+    def can_copy_to(self, target: Store) -> bool:
+        """Whether the kernel copies: to every other folder."""
+        return isinstance(target, LocalStore) and self.capabilities.server_side_copy
+
     def _path(self, key: str) -> Path:
         return self._root / key
 
@@ -82,6 +89,20 @@ class LocalStore(Store):
             file.check_version(version or file.version)
             for wanted in ranges:
                 yield file.read(*wanted.within(file.size_bytes))
+
+    def _get_ranges_into(
+        self, key: str, ranges: Sequence[ByteRange], memory: Iterable[memoryview], version: str | None
+    ) -> Iterator[memoryview]:
+        if not ranges:
+            return
+        with self._opened(key) as file:
+            file.check_version(version or file.version)
+            yield from file.read_into(ranges, memory)
+
+    def _mapped(self, key: str, version: str | None) -> memoryview:
+        with self._opened(key) as file:
+            file.check_version(version or file.version)
+            return file.mapped()
 
     def _stat(self, key: str) -> ObjectInfo:
         with reading(f"stat {key!r} in {self.url}"):
@@ -103,8 +124,10 @@ class LocalStore(Store):
 
     def _put(self, key: str, body: memoryview | Iterator[memoryview]) -> ObjectInfo:
         with self._draft(key) as draft:
-            for part in [body] if isinstance(body, memoryview) else body:
-                draft.write(part)
+            if isinstance(body, memoryview) and body.nbytes < BLOCK_BYTES:
+                draft.write(body)
+            else:
+                draft.write_stream([body] if isinstance(body, memoryview) else body)
             return object_info(key, draft.replace())
 
     def _create(self, key: str, body: memoryview) -> ObjectInfo:

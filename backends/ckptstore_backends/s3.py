@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
 
-from ckptstore.errors import AccessDenied, InvalidKey, StoreError
-from ckptstore.objects import ByteRange, Capabilities, ObjectInfo, Upload, check_key, check_prefix
+from ckptstore.errors import AccessDenied, StoreError
+from ckptstore.objects import Capabilities, ObjectInfo, Upload
 from ckptstore.store import Store
+from ckptstore_backends._bucket_store import BucketStore
 from ckptstore_backends._creating import create
 from ckptstore_backends._obstore_client import ObstoreClient
+from ckptstore_backends._obstore_process import installed as obstore_installed
 from ckptstore_backends._obstore_process import usable as obstore_usable
 from ckptstore_backends._obstore_transfer import ObstoreLimits, ObstoreTransfer
 from ckptstore_backends._parts import MIB
-from ckptstore_backends._range_reader import read_ranges
-from ckptstore_backends._ranges import RangeLimits, Span, split
+from ckptstore_backends._ranges import Span, split
 from ckptstore_backends._s3_answers import info_of_found, info_of_written, quoted
 from ckptstore_backends._s3_client import S3Client
 from ckptstore_backends._s3_mapping import unmapped
 from ckptstore_backends._s3_obstore import S3Service
 from ckptstore_backends._s3_options import check_place, checked_options, parse_url
+from ckptstore_backends._s3_orphans import watched_upload
 from ckptstore_backends._s3_transfer import S3fsTransfer
 from ckptstore_backends._s3_upload import MultipartUpload
 from ckptstore_backends._transfer import Transfer, UploadGone
 
-if TYPE_CHECKING:
-    from upath import UPath
-
 __all__ = ["S3Store"]
 
 _DELETES = 1000  # what one DeleteObjects takes
+_ATTEMPTS = 8  # to create, when nobody answers or others are in the way
 
 _LIMITS = (
     "a version is an ETag: an object rewritten with the same bytes keeps its version",
@@ -53,7 +54,7 @@ class CopyLimits:
     in_flight: int = 4
 
 
-class S3Store(Store):
+class S3Store(BucketStore):
     """A store in a bucket, below a prefix.
 
     Args:
@@ -66,9 +67,14 @@ class S3Store(Store):
             one; atomic_create=False says that the server ignores If-None-Match, so that creates are refused.
 
     Opening makes no request. A get, a stat, a put of up to 16 MiB and a create are one request each; larger
-    objects move in parallel parts, through obstore where it can do what the options ask for, else through s3fs;
-    `capabilities` says which. After a fork it is s3fs. Requests are retried with growing, jittered pauses: up to
-    10 times by obstore, 4 by botocore; AWS_MAX_ATTEMPTS or config_kwargs={"retries": ...} sets both.
+    objects move in parallel parts, through obstore where it is installed and can do what the options ask for, else
+    through s3fs; `capabilities` says which. After a fork it is s3fs.
+
+    What may pass is tried again with growing, jittered pauses: no answer or half of one, 429, 5xx, a body that was
+    damaged on its way, a conflict with another writer. AWS_MAX_ATTEMPTS or config_kwargs={"retries": ...} say how
+    often; otherwise deadline_s says how long, but a server that nobody could connect to yet is out of reach within
+    seconds. A third of deadline_s is the longest silence, and a body must be sent within it: on a line slower than
+    1 MiB/s, give a larger deadline_s or a smaller max_concurrency.
 
     Raises:
         TypeError: an unknown storage option.
@@ -77,17 +83,25 @@ class S3Store(Store):
         MissingDependency: s3fs is not installed.
     """
 
+    _scheme = "s3"
+
     def __init__(self, bucket: str, prefix: str = "", **storage_options: Any) -> None:
         bucket, prefix = check_place(bucket, prefix)
         options = checked_options(storage_options)
         self._client = S3Client(bucket, prefix, options)
+        super().__init__(self._client)
         self._atomic_create = bool(options.get("atomic_create", True))
         self._only_s3fs = unmapped(bucket, options)
+        self._has_obstore = obstore_installed()
         self._s3fs = S3fsTransfer(self._client)
         service = S3Service(self._client)
         limits = ObstoreLimits(in_flight=self._s3fs.limits.in_flight)
-        self._obstore = ObstoreTransfer(ObstoreClient(self._client.url, service), limits)
-        self._range_limits = RangeLimits()
+        self._obstore = ObstoreTransfer(
+            ObstoreClient(self._client.url, service),
+            limits,
+            self._client.policy,
+            partial(watched_upload, self._client),
+        )
         self._copy_limits = CopyLimits()
 
     @classmethod
@@ -97,12 +111,25 @@ class S3Store(Store):
 
     @property
     def _transfer(self) -> Transfer:
-        return self._s3fs if self._only_s3fs or not obstore_usable() else self._obstore
+        return self._s3fs if self._why_s3fs else self._obstore
 
     @property
-    def url(self) -> str:
-        """The store's address, without credentials and endpoint."""
-        return self._client.url
+    def _why_s3fs(self) -> str:
+        """Say what keeps obstore from moving the bytes, "" when nothing does."""
+        if self._only_s3fs:
+            return f"slower than obstore, which cannot do: {', '.join(self._only_s3fs)}"
+        if not self._has_obstore:
+            return "slower than obstore, which is not installed (pip install 'ckptstore[s3]')"
+        return "" if obstore_usable() else "this process was forked from one that had loaded obstore"
+
+    @property
+    def _endpoint(self) -> str | None:
+        options = self._client.options
+        return options.get("endpoint_url") or (options.get("client_kwargs") or {}).get("endpoint_url")
+
+    def can_copy_to(self, target: Store) -> bool:
+        """Whether the server copies: between stores that were opened with the same options."""
+        return isinstance(target, S3Store) and target._client.reaches_as(self._client)  # noqa: SLF001  # our class
 
     @property
     def capabilities(self) -> Capabilities:
@@ -118,28 +145,16 @@ class S3Store(Store):
     def _limits_of_transfer(self) -> Iterator[str]:
         if not self._atomic_create:
             yield "creates are refused, as the option atomic_create=False asked"
-        if self._only_s3fs:
-            yield f"bytes move through s3fs, slower than obstore, which cannot do: {', '.join(self._only_s3fs)}"
-        elif not obstore_usable():
-            yield "bytes move through s3fs: this process was forked from one that had loaded obstore"
+        if self._why_s3fs:
+            yield f"bytes move through s3fs: {self._why_s3fs}"
         else:
             yield "the time that a write answers is this machine's"
+            yield "a stream of unknown length may have 293 GiB: its parts are alike (a known one may have 5 TiB)"
 
     def close(self) -> None:
         """Release connections."""
         self._obstore.close()
         self._client.close()
-
-    def _path(self, key: str) -> UPath:
-        from upath import UPath
-
-        return UPath(f"s3://{self._client.bucket}/{self._client.full_key(key)}")
-
-    def _get(self, key: str) -> memoryview:
-        return next(self._get_ranges(key, [ByteRange(0)], None))
-
-    def _get_ranges(self, key: str, ranges: Sequence[ByteRange], version: str | None) -> Iterator[memoryview]:
-        return read_ranges(self._transfer.source(key, version), ranges, self._range_limits)
 
     def _stat(self, key: str) -> ObjectInfo:
         return self._transfer.head(key).info
@@ -153,24 +168,15 @@ class S3Store(Store):
     def _list_prefixes(self, prefix: str) -> Iterator[str]:
         for page in self._listing(prefix, Delimiter="/"):
             for entry in page.get("CommonPrefixes", ()):
-                folder = entry["Prefix"].removeprefix(self._client.prefix)
-                if _fits(check_prefix, folder):
+                if (folder := self._own_prefix(entry["Prefix"])) is not None:
                     yield folder
 
     def _listing(self, prefix: str, **params: Any) -> Iterator[dict[str, Any]]:
         tokens = {"NextContinuationToken": "ContinuationToken"}
         return self._client.pages("list_objects_v2", tokens, Prefix=self._client.prefix + prefix, **params)
 
-    def _own_key(self, full_key: str) -> str | None:
-        """Return the key in this store, None for one that this library would not have written."""
-        key = full_key.removeprefix(self._client.prefix)
-        return key if _fits(check_key, key) else None
-
-    def _put(self, key: str, body: memoryview | Iterator[memoryview]) -> ObjectInfo:
-        return self._transfer.upload(key, body)
-
     def _create(self, key: str, body: memoryview) -> ObjectInfo:
-        return create(self._transfer, key, body, self.url)
+        return create(self._transfer, key, body, self.url, policy=replace(self._client.policy, attempts=_ATTEMPTS))
 
     def _delete(self, keys: Sequence[str]) -> None:
         unique = list(dict.fromkeys(keys))
@@ -191,7 +197,7 @@ class S3Store(Store):
         return failures
 
     def _copy(self, key: str, target_key: str, target: Store) -> ObjectInfo:
-        if not isinstance(target, S3Store) or not target._client.reaches_as(self._client):  # noqa: SLF001  # our class
+        if not isinstance(target, S3Store) or not self.can_copy_to(target):
             return super()._copy(key, target_key, target)
         found = self._stat(key)
         return target._copy_from(self._client.address(key), found, target_key)  # noqa: SLF001  # our class
@@ -227,11 +233,3 @@ class S3Store(Store):
             self._client.call("abort_multipart_upload", key=upload.key, UploadId=upload.upload_id)
         except UploadGone:
             return
-
-
-def _fits(check: Callable[[str], str], text: str) -> bool:
-    try:
-        check(text)
-    except InvalidKey:
-        return False
-    return True

@@ -36,6 +36,9 @@ ENDING_BYTES = 22 + len(MARKER) + 64
 
 _ZIP64_ENDING_BYTES = 56 + 20
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
+CRC_IN_HEADER, CRC_IN_ENTRY = 14, 16
+"""Where the CRC32 stands in a local header and in an entry of the central directory: four bytes, little-endian."""
+
 _DATE = 0x21  # 1 January 1980, the first day that zip knows; the bytes depend only on the state
 _PADDING_ID = 0x4246  # what torch.save puts there, too
 
@@ -100,9 +103,9 @@ class Slot:
         return self.offset + self.size_bytes
 
 
-def lay_out(sizes: Iterable[tuple[str, int]]) -> list[Slot]:
-    """Return the place of each record, given names and sizes in order."""
-    slots, header = [], 0
+def lay_out(sizes: Iterable[tuple[str, int]], start: int = 0) -> list[Slot]:
+    """Return the place of each record, given names and sizes in order, and the offset of the first one's header."""
+    slots, header = [], start
     for name, size_bytes in sizes:
         fields = _LOCAL.size + len(ROOT) + len(name) + len(_zip64(size_bytes, size_bytes)) + 4
         slots.append(Slot(name, header, -(-(header + fields) // ALIGNMENT) * ALIGNMENT, size_bytes))
@@ -122,7 +125,7 @@ def local_header(slot: Slot, crc32: int) -> bytes:
 
 def central_directory(slots: Sequence[Slot], crcs: Iterable[int]) -> bytes:
     """Return the directory of all records."""
-    return b"".join(_entry(slot, crc32) for slot, crc32 in zip(slots, crcs, strict=True))
+    return b"".join(directory_entry(slot, crc32) for slot, crc32 in zip(slots, crcs, strict=True))
 
 
 def ending(slots: Sequence[Slot], directory: bytes) -> bytes:
@@ -214,7 +217,8 @@ def read_directory(directory: bytes, behind: bytes) -> tuple[Record, ...]:
     return tuple(Record(s.name, s.offset, s.size_bytes, crc32) for s, crc32 in zip(slots, crcs, strict=True))
 
 
-def _entry(slot: Slot, crc32: int) -> bytes:
+def directory_entry(slot: Slot, crc32: int) -> bytes:
+    """Return what the directory says of a record."""
     name, wide = (ROOT + slot.name).encode(), _zip64(slot.size_bytes, slot.size_bytes, slot.header)
     size, header, version = min(slot.size_bytes, _MAX32), min(slot.header, _MAX32), _version(wide)
     fixed = _ENTRY.pack(

@@ -7,6 +7,9 @@ from isal import isal_zlib
 from ckptstore.objects import Buffer
 
 
-def crc32(data: Buffer) -> int:
-    """Return the CRC32 of a buffer, as zip defines it; 22 GB/s on one core, and the GIL is released meanwhile."""
-    return int(isal_zlib.crc32(data))
+def crc32(data: Buffer, start: int = 0) -> int:
+    """Return the CRC32 of a buffer, as zip defines it, going on from that of what came before it.
+
+    22 GB/s on one core, and the GIL is released meanwhile.
+    """
+    return int(isal_zlib.crc32(data, start))

@@ -9,30 +9,36 @@ from typing import Any
 
 import torch
 
+from ckptstore.archive.content import Content
 from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
-from ckptstore.store import ByteRange, ObjectInfo, Store
+from ckptstore.objects import ByteRange
 
-__all__ = ["load_foreign"]
+__all__ = ["is_foreign", "load_foreign"]
 
 _ZIP, _ZIP_END = b"PK\3\4", b"PK\5\6"
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """How a file of torch.save before 1.6 begins: the pickle of its magic number."""
 
 
-def load_foreign(store: Store, info: ObjectInfo, map_location: Any) -> Any:
-    """Read a whole object and load it with ``torch.load(weights_only=True)``.
+def is_foreign(first: bytes) -> bool:
+    """Whether the first 64 bytes of an object are those of a file that torch.save wrote, sound or not."""
+    return first.startswith((_ZIP, LEGACY))
+
+
+def load_foreign(content: Content, map_location: Any) -> Any:
+    """Read all of it and load it with ``torch.load(weights_only=True)``.
 
     Raises:
         UnsupportedFormat: it holds more than tensors and plain data, or is a TorchScript program.
         CorruptCheckpoint: truncated, changed, or never a checkpoint.
     """
-    file = io.BytesIO(b"".join(store.get_ranges(info.key, [ByteRange(0)], version=info.version)))
+    file = io.BytesIO(b"".join(content.read([ByteRange(0)])))
     first = file.getbuffer()[:64].tobytes()
     if not first:
         raise CorruptCheckpoint("it is empty")
     if first.startswith(_ZIP):
         _check_zip(file)
-    elif not first.startswith(_LEGACY):
+    elif not first.startswith(LEGACY):
         raise CorruptCheckpoint(f"it begins with {first[:16]!r}, as no checkpoint does")
     return _torch_load(file, map_location)
 

@@ -16,16 +16,14 @@ from ckptstore.archive.container import (
     read_directory,
     read_ending,
 )
+from ckptstore.archive.content import Content, content_of, read_whole_range
 from ckptstore.archive.crc import crc32
 from ckptstore.archive.tensors import TensorRef
 from ckptstore.archive.unpickling import unpickled
 from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
-from ckptstore.store import Buffer, ByteRange, ObjectInfo, Store, redact
+from ckptstore.store import Buffer, ObjectInfo, Store, redact
 
-__all__ = ["Contents", "Index", "check_record", "contents_of", "naming", "read_index", "read_tail"]
-
-TAIL_BYTES = 256 * 1024
-"""What is read at first: the index of about 1,500 tensors."""
+__all__ = ["Contents", "Index", "check_record", "contents_of", "naming", "read_index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +31,31 @@ class Contents:
     """What the last bytes of an archive say, verified but not interpreted.
 
     Attributes:
-        key: of the object.
-        size_bytes: of the object.
-        version: of the object that was read; every later read is pinned to it.
+        content: the bytes that were read; every later read is of the same version of the object.
         digest: the sha256 of the central directory, in hex; it identifies the content of the whole file.
         records: every record, in the order of the file.
         metadata: the pickle that describes the state.
     """
 
-    key: str
-    size_bytes: int
-    version: str
+    content: Content
     digest: str
     records: tuple[Record, ...]
     metadata: bytes = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """Of the object."""
+        return self.content.key
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the `.pt`, compressed or not."""
+        return self.content.size_bytes
+
+    @property
+    def version(self) -> str:
+        """Of the object that was read."""
+        return self.content.version
 
     def state_of(self, tensor: Callable[[TensorRef], Any]) -> dict[str, Any]:
         """Return the state as it was saved, with what the function gives in place of each tensor.
@@ -73,7 +82,7 @@ class Index(Contents):
 
 
 def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Index:
-    """Read the index of an archive: one ranged read of 256 KiB, a second one where the index is longer.
+    """Read the index of an archive: one ranged read of 256 KiB to 1 MiB, a second one where the index is longer.
 
     Every byte of it is verified: the directory by its digest, the metadata by its CRC32. Nothing is executed.
 
@@ -90,17 +99,12 @@ def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Ind
     """
     info = store.stat(key) if info is None else info
     with naming(store, key):
-        tail = read_tail(store, info)
+        content = content_of(store, info)
+        tail = content.tail()
         if not is_marked(tail):
             raise UnsupportedFormat("it has no index of ckptstore at its end: truncated, or written by another tool")
-        found = contents_of(store, info, tail)
-        facts = (found.key, found.size_bytes, found.version, found.digest, found.records, found.metadata)
-        return Index(*facts, state=found.state_of(lambda ref: ref))
-
-
-def read_tail(store: Store, info: ObjectInfo) -> bytes:
-    """Return the last bytes of an object, 256 KiB or all of it."""
-    return _read(store, info, max(0, info.size_bytes - TAIL_BYTES), info.size_bytes)
+        found = contents_of(content, tail)
+        return Index(content, found.digest, found.records, found.metadata, state=found.state_of(lambda ref: ref))
 
 
 @contextmanager
@@ -113,23 +117,23 @@ def naming(store: Store, key: str) -> Iterator[None]:
         raise type(error)(start + str(error).removeprefix(start)) from None
 
 
-def contents_of(store: Store, info: ObjectInfo, tail: bytes) -> Contents:
-    """Return what an object holds whose last bytes, marked as ours, were read already.
+def contents_of(content: Content, tail: bytes) -> Contents:
+    """Return what a `.pt` holds whose last bytes, marked as ours, were read already.
 
     Raises:
         UnsupportedFormat: a newer format.
         CorruptCheckpoint: the directory or the metadata is not what was written.
     """
-    end = read_ending(tail, info.size_bytes)
-    base, behind = info.size_bytes - len(tail), info.size_bytes - end.stop
+    end = read_ending(tail, content.size_bytes)
+    base, behind = content.size_bytes - len(tail), content.size_bytes - end.stop
     if (start := metadata_start(tail, behind)) < base:
-        tail, base = _read(store, info, start, base) + tail, start
+        tail, base = read_whole_range(content, start, base) + tail, start
     directory = tail[max(0, end.start - base) : end.stop - base]
     records = read_directory(directory, tail[-behind:])
     _check_records(records)
     metadata = tail[records[-1].offset - base :][: records[-1].size_bytes]
     check_record(records[-1], metadata)
-    return Contents(info.key, info.size_bytes, info.version, end.digest, records, metadata)
+    return Contents(content, end.digest, records, metadata)
 
 
 def _check_records(records: tuple[Record, ...]) -> None:
@@ -151,11 +155,3 @@ def check_record(record: Record, data: Buffer) -> None:
         raise CorruptCheckpoint(f"record {record.name} has {len(data)} of its {record.size_bytes} bytes")
     if crc32(data) != record.crc32:
         raise CorruptCheckpoint(f"record {record.name} does not match its CRC32; its bytes were changed")
-
-
-def _read(store: Store, info: ObjectInfo, start: int, stop: int) -> bytes:
-    ranges = [ByteRange(start, stop - start)]
-    data = b"".join(store.get_ranges(info.key, ranges, version=info.version))
-    if len(data) != stop - start:
-        raise CorruptCheckpoint(f"{len(data)} bytes came where {stop - start} were asked for")
-    return data

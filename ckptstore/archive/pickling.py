@@ -15,70 +15,35 @@ from typing import Any
 
 import torch
 
-from ckptstore.archive.tensors import STORAGE_CLASSES
+from ckptstore.archive.blueprint import Blueprint
+from ckptstore.archive.flat import Section
+from ckptstore.archive.sections import SectionCache, WrittenSection
+from ckptstore.archive.tensors import TensorRef
 
-__all__ = ["StorageTable", "pickled"]
-
-
-class StorageTable:
-    """The storages of a state, numbered in the order of their first tensor; tensors that share memory share one."""
-
-    def __init__(self, state: Any) -> None:
-        self._numbers: dict[tuple[int, int], int] = {}
-        self._dtypes: list[set[torch.dtype]] = []
-        self.storages: list[torch.UntypedStorage] = []
-        self._collect(state)
-
-    def _collect(self, value: Any) -> None:
-        if isinstance(value, torch.Tensor):
-            self._add(value)
-        elif isinstance(value, dict):
-            for item in (*value.values(), *getattr(value, "__dict__", {}).values()):
-                self._collect(item)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                self._collect(item)
-
-    def _add(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        where = (storage.data_ptr(), storage.nbytes())
-        if where not in self._numbers:
-            self._numbers[where] = len(self.storages)
-            self.storages.append(storage)
-            self._dtypes.append(set())
-        self._dtypes[self._numbers[where]].add(tensor.dtype)
-
-    def number(self, tensor: torch.Tensor) -> int:
-        """Return the number of the storage under a tensor."""
-        storage = tensor.untyped_storage()
-        return self._numbers[storage.data_ptr(), storage.nbytes()]
-
-    def storage_class(self, number: int) -> str | None:
-        """Return torch's name for a storage of one dtype; None where dtypes are mixed, new or leave a remainder."""
-        dtype, *others = self._dtypes[number]
-        if others or self.storages[number].nbytes() % dtype.itemsize:
-            return None
-        return STORAGE_CLASSES.get(dtype)
+__all__ = ["pickled"]
 
 
-def pickled(state: Any, table: StorageTable) -> bytes:
-    """Return the pickle of a state that `savable` returned."""
-    pickler = _Pickler(table)
+def pickled(state: Any, blueprint: Blueprint, cache: SectionCache) -> bytes:
+    """Return the pickle of a state taken apart and unfolded with refs for its tensors.
+
+    A section that is what it was when the cache last saw it is not pickled again; the bytes are the same.
+    """
+    pickler = _Pickler(blueprint, cache)
     pickler.write(state)
     return b"".join([b"\x80\x02", *pickler.parts, b"."])
 
 
 class _Pickler:
-    def __init__(self, table: StorageTable) -> None:
+    def __init__(self, blueprint: Blueprint, cache: SectionCache) -> None:
         self.parts: list[bytes] = []
-        self._table = table
+        self._blueprint = blueprint
+        self._cache = cache
+        self._section_number = 0
         self._memo: dict[bytes, int] = {}
+        self._used: set[bytes] = set()
 
     def write(self, value: Any) -> None:
-        if isinstance(value, torch.Tensor):
-            self._write_tensor(value)
-        else:
-            _WRITERS[type(value)](self, value)
+        _WRITERS[type(value)](self, value)
 
     def _emit(self, *parts: bytes) -> None:
         self.parts.extend(parts)
@@ -86,6 +51,7 @@ class _Pickler:
     def _once(self, code: bytes) -> None:
         """Write what makes a value, or refer to the equal value that was written before."""
         known = self._memo.get(code)
+        self._used.add(code)
         if known is not None:
             self._emit(_indexed(pickle.BINGET, pickle.LONG_BINGET, known))
             return
@@ -177,23 +143,45 @@ class _Pickler:
             self.write(item)
         self._emit(opcode)
 
-    def _write_tensor(self, tensor: torch.Tensor) -> None:
-        number = self._table.number(tensor)
-        storage_class = self._table.storage_class(number)
+    def write_section(self, section: Section) -> None:
+        """Write a section, from the cache where it is what would be written now."""
+        number, fingerprint = self._section_number, section.fingerprint()
+        self._section_number += 1
+        written = self._cache.written.get(number)
+        if written is None or fingerprint is None or not written.fits(fingerprint, self._memo):
+            self._cache.written[number] = self._newly_written(section, fingerprint)
+            return
+        self._memo.update(written.added)
+        self._emit(written.code)
+
+    def _newly_written(self, section: Section, fingerprint: tuple[int, bytes] | None) -> WrittenSection | None:
+        before, first_part = dict(self._memo), len(self.parts)
+        self._used.clear()
+        self.write(section.unfold(self._cache.tensors))
+        if fingerprint is None:
+            return None
+        known = {made: before[made] for made in self._used if made in before}
+        added = {made: number for made, number in self._memo.items() if number >= len(before)}
+        return WrittenSection(fingerprint, len(before), known, added, b"".join(self.parts[first_part:]))
+
+    def write_ref(self, ref: TensorRef) -> None:
+        """Write a tensor."""
+        number = int(ref.record.removeprefix("data/"))
+        storage_class = self._blueprint.storage_class(number)
         self._write_global("torch._utils", "_rebuild_tensor_v2" if storage_class else "_rebuild_tensor_v3")
         self._emit(pickle.MARK)
-        self._write_storage(number, storage_class, tensor.dtype.itemsize)
-        self.write_int(int(tensor.storage_offset()))
-        self.write_tuple(tuple(tensor.shape))
-        self.write_tuple(tensor.stride())
+        self._write_storage(number, storage_class, ref.dtype.itemsize)
+        self.write_int(ref.storage_offset)
+        self.write_tuple(ref.shape)
+        self.write_tuple(ref.stride)
         self.write_bool(False)  # noqa: FBT003  # requires_grad
         self._write_call("collections", "OrderedDict")
         if storage_class is None:
-            self.write_dtype(tensor.dtype)
+            self.write_dtype(ref.dtype)
         self._emit(pickle.TUPLE, pickle.REDUCE)
 
     def _write_storage(self, number: int, storage_class: str | None, item_size: int) -> None:
-        size_bytes = self._table.storages[number].nbytes()
+        size_bytes = self._blueprint.size_bytes(number)
         self._emit(pickle.MARK)
         self.write_str("storage")
         self._write_global(*(("torch", storage_class) if storage_class else ("torch.storage", "UntypedStorage")))
@@ -221,6 +209,8 @@ _WRITERS: dict[type, Callable[[_Pickler, Any], None]] = {
     torch.Size: _Pickler.write_size,
     torch.dtype: _Pickler.write_dtype,
     torch.device: _Pickler.write_device,
+    TensorRef: _Pickler.write_ref,
+    Section: _Pickler.write_section,
 }
 
 
@@ -234,4 +224,4 @@ def _unicode(value: str) -> bytes:
 
 
 def _sort_key(value: Any) -> bytes:
-    return pickled(value, StorageTable(None))
+    return pickled(value, Blueprint((), lasting=False), SectionCache(()))

@@ -16,13 +16,17 @@ from torch.nn.parameter import is_lazy
 from ckptstore.archive.tensors import DTYPES
 from ckptstore.errors import UnsavableState
 
-__all__ = ["Placing", "in_cpu_memory", "savable"]
+__all__ = ["AS_IT_IS", "MAX_DEPTH", "Placing", "check_tensor", "checked_int", "in_cpu_memory", "is_key", "savable"]
 
 MAX_DEPTH = 100
 """Levels of nesting; what contains itself has no end of them."""
 
-_MAX_INT_BITS = 255 * 8 - 1  # of the widest int that the pickle reader of torch takes
-_AS_IT_IS = frozenset({str, float, bool, bytes, complex, type(None), torch.Size, torch.dtype, torch.device})
+MAX_INT_BITS = 255 * 8 - 1
+"""Of the widest int that the pickle reader of torch takes."""
+
+AS_IT_IS = frozenset({str, float, bool, bytes, complex, type(None), torch.Size, torch.dtype, torch.device})
+"""Types of scalars that are saved unchanged; an int is too, where it is not too wide."""
+
 _KEYS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
@@ -68,7 +72,7 @@ class _Copier:
         self._placed: dict[tuple[torch.device, int], tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def copy(self, value: Any, path: str, levels: int) -> Any:
-        if type(value) in _AS_IT_IS:
+        if type(value) in AS_IT_IS:
             return value
         if levels == 0:
             raise UnsavableState(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels, or contains itself")
@@ -99,12 +103,12 @@ class _Copier:
 
     def _key(self, value: Any, path: str, levels: int) -> Any:
         key = self.copy(value, f"a key of {path}", levels)
-        if not _is_key(key):
+        if not is_key(key):
             raise UnsavableState(f"{path} has a key of type {type(value).__name__}; use a str or an int")
         return key
 
     def _tensor(self, value: torch.Tensor, path: str) -> torch.Tensor:
-        _check_tensor(value, path)
+        check_tensor(value, path)
         tensor = value.detach().resolve_conj().resolve_neg()
         storage = tensor.untyped_storage()
         where = (tensor.device, storage.data_ptr())
@@ -117,11 +121,13 @@ class _Copier:
         return moved.set_(placed, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
-def _is_key(value: Any) -> bool:
-    return type(value) in _KEYS or (type(value) is tuple and all(map(_is_key, value)))
+def is_key(value: Any) -> bool:
+    """Whether a plain value can be the key of a saved dict."""
+    return type(value) in _KEYS or (type(value) is tuple and all(map(is_key, value)))
 
 
-def _check_tensor(value: torch.Tensor, path: str) -> None:
+def check_tensor(value: torch.Tensor, path: str) -> None:
+    """Raise UnsavableState unless this is a plain, dense tensor that has values."""
     kind = type(value)
     if kind.__module__.startswith("torch.distributed"):
         raise UnsavableState(f"{path} is a sharded {kind.__name__}; save it with torch.distributed.checkpoint")
@@ -149,7 +155,7 @@ def _scalar(value: Any, path: str) -> Any:
     if isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.ma.MaskedArray):
         return _from_numpy(value, path)
     if isinstance(value, int):
-        return _checked_int(int.__int__(value), path)
+        return checked_int(int.__int__(value), path)
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, float):
@@ -163,10 +169,11 @@ def _scalar(value: Any, path: str) -> Any:
     raise UnsavableState(f"{path} is a {_kind(value)}, which weights_only loading refuses; {_advice(value)}")
 
 
-def _checked_int(value: int, path: str) -> int:
-    if value.bit_length() > _MAX_INT_BITS:
+def checked_int(value: int, path: str) -> int:
+    """Return an int, or raise UnsavableState where it is too wide for torch's reader."""
+    if value.bit_length() > MAX_INT_BITS:
         raise UnsavableState(
-            f"{path} is an int of {value.bit_length()} bits; weights_only loading takes {_MAX_INT_BITS}"
+            f"{path} is an int of {value.bit_length()} bits; weights_only loading takes {MAX_INT_BITS}"
         )
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ckptstore.errors import CorruptCheckpoint
@@ -91,7 +92,20 @@ def storage_view(storage: torch.UntypedStorage) -> memoryview:
     """Return the bytes of a storage in CPU memory, without a copy."""
     if not storage.nbytes():
         return memoryview(b"")
-    return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).numpy().data
+    return np.asarray(_Exported(storage)).data
+
+
+class _Exported:
+    """A storage as numpy sees it. Tensor.numpy() would forbid the program to resize the storage ever after."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self._storage = storage  # what is made of this keeps it, and so the memory, alive
+        self.__array_interface__ = {
+            "data": (storage.data_ptr(), False),
+            "shape": (storage.nbytes(),),
+            "typestr": "|u1",
+            "version": 3,
+        }
 
 
 def storage_of(data: memoryview) -> torch.UntypedStorage:

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from ckptstore.archive.container import FIXED_RECORDS, METADATA, central_directory, ending, lay_out, local_header
 from ckptstore.archive.crc import crc32
-from ckptstore.archive.pickling import StorageTable, pickled
-from ckptstore.archive.plain import savable
+from ckptstore.archive.flat import flatten
+from ckptstore.archive.mould import fit
+from ckptstore.archive.plain import in_cpu_memory
 from ckptstore.archive.tensors import storage_view
-from ckptstore.errors import UnsavableState
 from ckptstore.objects import Buffer
 
 __all__ = ["Archive", "plan"]
-
-MAX_METADATA_BYTES = 2**30
 
 _COPY_BELOW_BYTES = 256 * 1024
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -84,10 +84,8 @@ def plan(state: Mapping[str, Any]) -> Archive:
     Raises:
         UnsavableState: see `savable`; or over 1 GiB of it is not in tensors.
     """
-    plain = savable(state)
-    table = StorageTable(plain)
-    metadata = pickled(plain, table)
-    if len(metadata) > MAX_METADATA_BYTES:
-        raise UnsavableState(f"state has {len(metadata)} bytes outside of tensors; save large data as tensors")
-    storages = {f"data/{number}": storage_view(storage) for number, storage in enumerate(table.storages)}
-    return Archive({**storages, **FIXED_RECORDS, METADATA: metadata})
+    flat = flatten(state)
+    mould, located = fit(flat, state, None)
+    storages = map(in_cpu_memory, map(torch.Tensor.untyped_storage, located.tensors))
+    views = {f"data/{number}": storage_view(storage) for number, storage in enumerate(storages)}
+    return Archive({**views, **FIXED_RECORDS, METADATA: mould.metadata(flat)})

@@ -6,9 +6,10 @@ from ckptstore.hashing.model import ModelDescription, describe_model
 from ckptstore.hashing.plain import plain_config
 from ckptstore.hashing.samples import SampleSet, sample_digest
 from ckptstore.hashing.scheme import SCHEME_VERSION, combine
-from ckptstore.hashing.wrappers import clean_names, unwrap
+from ckptstore.hashing.wrappers import WRAPPER_SEGMENTS, clean_names, unwrap
 
 __all__ = [
+    "WRAPPER_SEGMENTS",
     "SCHEME_VERSION",
     "ExperimentHashGenerator",
     "ModelDescription",

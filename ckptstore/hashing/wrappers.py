@@ -11,6 +11,9 @@ from ckptstore.errors import UnsupportedModel
 if TYPE_CHECKING:
     from torch import nn
 
+WRAPPER_SEGMENTS = ("module", "_orig_mod")
+"""The names under which wrappers hold what they wrap: without one of them, a name is as it would be unwrapped."""
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside DataParallel, DistributedDataParallel and torch.compile, however they are nested.

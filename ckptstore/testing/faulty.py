@@ -45,6 +45,11 @@ class FaultyStore(Store):
         return self._store.url
 
     @property
+    def place(self) -> str:
+        """The place of the store inside."""
+        return self._store.place
+
+    @property
     def capabilities(self) -> Capabilities:
         """Those of the store inside."""
         return self._store.capabilities
@@ -72,6 +77,10 @@ class FaultyStore(Store):
             starts = self._starts(key, ranges) if faults else [0] * len(ranges)
             for start, part in zip(starts, parts, strict=True):
                 yield _received(faults, start, part)
+
+    def _mapped(self, key: str, version: str | None) -> memoryview:
+        with self._call("get", key) as faults:
+            return _received(faults, 0, self._store.mapped(key, version=version))
 
     def _starts(self, key: str, ranges: Sequence[ByteRange]) -> list[int]:
         size_bytes = self._store.stat(key).size_bytes

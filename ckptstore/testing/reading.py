@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 
 import pytest
 
-from ckptstore.errors import KeyNotFound, ObjectChanged
+from ckptstore.errors import KeyNotFound, ObjectChanged, UnsupportedOperation
 from ckptstore.objects import ByteRange
 from ckptstore.store import Store
 from ckptstore.testing.medium import Medium
@@ -36,7 +37,7 @@ _RANGES = {
 
 
 class ReadingTests(Medium):
-    """What `get`, `get_ranges` and `stat` promise."""
+    """What `get`, `get_ranges`, `get_ranges_into`, `mapped` and `stat` promise."""
 
     def test_get_returns_what_is_stored(self, store: Store) -> None:
         self.seed(store, "folder/object", _DATA)
@@ -122,6 +123,42 @@ class ReadingTests(Medium):
         except ObjectChanged:
             return
         assert read == b"a" * (24 * _MIB)
+
+    def test_ranges_are_read_into_memory_that_is_there(self, store: Store) -> None:
+        self.seed(store, "k", _DATA)
+        ranges, expected = zip(*_RANGES.values(), strict=True)
+        rooms = [memoryview(bytearray(b"." * (_SIZE + 1))) for _ in ranges]
+        filled = list(store.get_ranges_into("k", ranges, iter(rooms)))
+        assert [bytes(part) for part in filled] == list(expected)
+        assert [bytes(room) for room in rooms] == [part + b"." * (_SIZE + 1 - len(part)) for part in expected]
+        assert list(store.get_ranges_into("absent", [], [])) == []
+
+    def test_memory_that_is_too_small_or_of_another_version_is_refused(self, store: Store) -> None:
+        old = store.put("k", b"one")
+        room = memoryview(bytearray(2))
+        with pytest.raises(ValueError, match="3 bytes do not fit into memory of 2"):
+            list(store.get_ranges_into("k", [ByteRange(0)], [room]))
+        store.put("k", b"other")
+        with pytest.raises(ObjectChanged, match="k"):
+            list(store.get_ranges_into("k", [ByteRange(0, 2)], [room], version=old.version))
+        with pytest.raises(KeyNotFound, match="absent"):
+            list(store.get_ranges_into("absent", [ByteRange(0)], [room]))
+
+    def test_a_file_can_be_mapped_and_nothing_else(self, store: Store) -> None:
+        old = store.put("k", _DATA)
+        if not isinstance(store.path("k"), Path):
+            with pytest.raises(UnsupportedOperation, match=r"'k' .* is no file"):
+                store.mapped("k")
+            return
+        whole = store.mapped("k", version=old.version)
+        whole[0:1] = b"x"
+        store.put("k", b"other")
+        assert whole == b"x" + _DATA[1:]
+        assert store.put("empty", b"").size_bytes == len(store.mapped("empty")) == 0
+        with pytest.raises(ObjectChanged, match="k"):
+            store.mapped("k", version=old.version)
+        with pytest.raises(KeyNotFound, match="absent"):
+            store.mapped("absent")
 
     def test_stat_tells_size_time_and_version(self, store: Store) -> None:
         put = store.put("k", _DATA)

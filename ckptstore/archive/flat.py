@@ -1,0 +1,222 @@
+"""A nested state taken apart into its tensors, in order, and everything else: fast enough to do between two steps.
+
+Containers are written down as tokens, scalars stand for themselves. Whatever is mutable is copied on the way, so the
+tokens are what the state was at that moment, and equal tokens, compared as marshal writes them, are equal states.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ckptstore.archive.plain import AS_IT_IS, MAX_DEPTH, MAX_INT_BITS, checked_int, is_key, savable
+from ckptstore.errors import UnsavableState
+
+__all__ = ["Flat", "Section", "flatten"]
+
+_TENSOR = ...
+_DICT, _ORDERED, _LIST, _TUPLE = range(4)
+_TEXT = frozenset({str})
+_TENSOR_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
+_SECTION_ITEMS = 16
+_MARSHAL_BY_VALUE = 2  # later versions refer back to objects met before, so the bytes of equal values can differ
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A large container inside a state, which need not be unfolded as long as it does not change.
+
+    Attributes:
+        tokens: what it consists of.
+        first_tensor: how many tensors come before it.
+        tensor_count: how many are its own.
+    """
+
+    tokens: list[Any]
+    first_tensor: int
+    tensor_count: int
+
+    def fingerprint(self) -> tuple[int, bytes] | None:
+        """Return what is equal for equal sections only; None where it holds what marshal does not write."""
+        try:
+            return self.first_tensor, marshal.dumps(self.tokens, _MARSHAL_BY_VALUE)
+        except ValueError:  # a dtype, a device, a torch.Size
+            return None
+
+    def unfold(self, tensors: Sequence[Any]) -> Any:
+        """Return the container, given what stands for each tensor of the whole state."""
+        return _Unfolding(self.tokens, tensors, self.first_tensor).next()
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """A state taken apart.
+
+    Attributes:
+        tokens: what it consists of; large containers are sections.
+        tensors: the live ones, in order.
+    """
+
+    tokens: Sequence[Any]
+    tensors: Sequence[torch.Tensor]
+
+    def without_tensors(self) -> Flat:
+        """Return the rest, which keeps no memory of the program alive."""
+        return Flat(self.tokens, ())
+
+    def unfold(self, tensors: Sequence[Any]) -> Any:
+        """Return the state with these in place of its tensors, and with its sections still folded."""
+        return _Unfolding(self.tokens, tensors, 0).next()
+
+
+def flatten(state: Mapping[str, Any]) -> Flat:
+    """Take a state apart; what `savable` turns into plain data is turned into it.
+
+    Tensors are not looked at, but for their type.
+
+    Raises:
+        UnsavableState: as `savable` does.
+    """
+    flattening = _Flattening()
+    try:
+        flattening.add(state, MAX_DEPTH)
+    except UnsavableState:
+        savable(state)  # the same error, with the path to what it is about
+        raise
+    return Flat(flattening.tokens, flattening.tensors)
+
+
+class _Flattening:
+    def __init__(self) -> None:
+        self.tokens: list[Any] = []
+        self.tensors: list[torch.Tensor] = []
+        self._in_section = False
+        self._seen: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    def add(self, value: Any, levels: int) -> None:
+        kind = type(value)
+        if kind in _TENSOR_TYPES:
+            self.tokens.append(_TENSOR)
+            self.tensors.append(value)
+        elif kind in AS_IT_IS:
+            self.tokens.append(value)
+        elif kind is int:
+            self.tokens.append(checked_int(value, ""))
+        elif kind in _CONTAINERS:
+            self._add_container(value, levels)
+        else:
+            self._add_odd(value, levels)
+
+    def _add_container(self, value: Any, levels: int) -> None:
+        if levels == 0:
+            raise UnsavableState("nested too deep")
+        if self._in_section or len(value) < _SECTION_ITEMS:
+            _CONTAINERS[type(value)](self, value, levels - 1)
+            return
+        outer, first_tensor = self.tokens, len(self.tensors)
+        self.tokens, self._in_section = [], True
+        _CONTAINERS[type(value)](self, value, levels - 1)
+        outer.append(Section(self.tokens, first_tensor, len(self.tensors) - first_tensor))
+        self.tokens, self._in_section = outer, False
+
+    def add_dict(self, value: dict[Any, Any], levels: int) -> None:
+        token = (_DICT, *value)
+        if _all_text(value):  # among numbers, 1 and True would count as the same
+            token = self._seen.setdefault(token, token)
+        elif not _are_keys(value):
+            self._add_odd(value, levels)
+            return
+        self.tokens.append(token)
+        self._add_all(value.values(), levels)
+
+    def add_ordered_dict(self, value: OrderedDict[Any, Any], levels: int) -> None:
+        if not _are_keys(value):
+            self._add_odd(value, levels)
+            return
+        attributes = vars(value)
+        self.tokens.append((_ORDERED, tuple(attributes), *value))
+        self._add_all(value.values(), levels)
+        self._add_all(attributes.values(), levels)
+
+    def add_list(self, value: list[Any], levels: int) -> None:
+        self.tokens.append((_LIST, len(value)))
+        self._add_all(value, levels)
+
+    def add_tuple(self, value: tuple[Any, ...], levels: int) -> None:
+        self.tokens.append((_TUPLE, len(value)))
+        self._add_all(value, levels)
+
+    def _add_all(self, values: Any, levels: int) -> None:
+        if _TENSOR_TYPES.issuperset(map(type, values)):  # the many small dicts of an optimizer's state
+            self.tensors.extend(values)
+            self.tokens.extend((_TENSOR,) * len(values))
+        else:
+            for value in values:
+                self.add(value, levels)
+
+    def _add_odd(self, value: Any, levels: int) -> None:
+        plain = savable(value, place=lambda storage: storage)
+        if type(plain) is set:
+            self.tokens.append(plain)
+        else:
+            self.add(plain, levels)
+
+
+_CONTAINERS: dict[type, Callable[[_Flattening, Any, int], None]] = {
+    dict: _Flattening.add_dict,
+    OrderedDict: _Flattening.add_ordered_dict,
+    list: _Flattening.add_list,
+    tuple: _Flattening.add_tuple,
+}
+
+
+def _all_text(keys: Iterable[Any]) -> bool:
+    return _TEXT.issuperset(map(type, keys))
+
+
+def _are_keys(keys: Iterable[Any]) -> bool:
+    return _all_text(keys) or all(map(_is_sound_key, keys))
+
+
+def _is_sound_key(key: Any) -> bool:
+    if type(key) is tuple:
+        return all(map(_is_sound_key, key))
+    return is_key(key) and (type(key) is not int or key.bit_length() <= MAX_INT_BITS)
+
+
+class _Unfolding:
+    """Tokens read one after the other."""
+
+    def __init__(self, tokens: Sequence[Any], tensors: Sequence[Any], first_tensor: int) -> None:
+        self._tokens = iter(tokens)
+        self._tensors = tensors
+        self._number = first_tensor
+
+    def next(self) -> Any:
+        """Return the value that the next tokens make up."""
+        token = next(self._tokens)
+        kind = type(token)
+        if token is _TENSOR:
+            self._number += 1
+            return self._tensors[self._number - 1]
+        if kind is Section:
+            self._number += token.tensor_count
+        if kind is not tuple:
+            return token
+        return self._container(*token)
+
+    def _container(self, code: int, *rest: Any) -> Any:
+        if code == _DICT:
+            return {key: self.next() for key in rest}
+        if code == _ORDERED:
+            names, *keys = rest
+            ordered = OrderedDict((key, self.next()) for key in keys)
+            vars(ordered).update({name: self.next() for name in names})
+            return ordered
+        items = [self.next() for _ in range(rest[0])]
+        return items if code == _LIST else tuple(items)

@@ -1,0 +1,279 @@
+"""Bring one object from a store to another: streamed, verified on arrival, never over something unseen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged, StoreError
+from ckptstore.mirroring.ahead import ahead
+from ckptstore.mirroring.comparing import Comparison, Verdict
+from ckptstore.mirroring.content import (
+    CHUNK_BYTES,
+    PART_BYTES,
+    Fingerprint,
+    checksums_of,
+    chunks,
+    digest_of,
+    is_near,
+    same_bytes,
+    told_equal,
+    whole,
+)
+from ckptstore.mirroring.planning import Copy
+from ckptstore.mirroring.report import Proof
+from ckptstore.objects import ObjectInfo, redact
+from ckptstore.store import Store
+
+_SERVER_COPY_BYTES = 1024 * 1024  # below, a copy on the server saves nothing
+_ROOM_BYTES = 128 * 1024 * 1024
+_STREAM_BYTES = 96 * 1024 * 1024  # what a stream holds: a segment that arrives, and the parts that are under way
+_ALL = frozenset({"md5", "crc32c"})
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An object that is in the target now.
+
+    Attributes:
+        source: what was copied.
+        target: what it became.
+        proof: how that was verified; None where the target had it already.
+    """
+
+    source: ObjectInfo
+    target: ObjectInfo
+    proof: Proof | None
+
+
+class Gone(Exception):
+    """The object was deleted from the source meanwhile."""
+
+
+class _Damaged(StoreError):
+    """What arrived is not what was sent.
+
+    Attributes:
+        left: what it became, where it could not be deleted.
+    """
+
+    left: ObjectInfo | None = None
+
+
+class Carrier:
+    """Copies objects, from many threads at once.
+
+    Args:
+        source: where they are.
+        target: where they go.
+        watch: called with the bytes of every piece that passes; what it raises ends the transfer, and nothing is
+            published.
+    """
+
+    def __init__(self, source: Store, target: Store, watch: Callable[[int], None]) -> None:
+        self._source, self._target, self._watch = source, target, watch
+        self._comparison = Comparison(source, target, thorough=False)
+        self._room = _Room(_ROOM_BYTES)
+        self._on_server = source.can_copy_to(target)
+        self._reads_back = is_near(target)
+        self._kept_checksums = frozenset[str]() if self._reads_back else _ALL
+
+    def carry(self, copy: Copy) -> Arrival:
+        """Copy one object. One that was replaced in the source meanwhile, or arrived damaged, is tried once more.
+
+        Raises:
+            Gone: it was deleted from the source meanwhile.
+            KeyExists: the target got other content under its key meanwhile.
+            StoreError: it could not be copied; the target holds what it held, or nothing.
+        """
+        try:
+            return self._carried(copy)
+        except (ObjectChanged, KeyNotFound):
+            return self._carried(self._renewed(copy))
+        except _Damaged as damaged:
+            again = self._renewed(copy)
+            return self._carried(replace(again, replaced=damaged.left) if damaged.left else again)
+
+    def _renewed(self, copy: Copy) -> Copy:
+        try:
+            found = self._source.stat(copy.key)
+        except KeyNotFound:
+            raise Gone(copy.key) from None
+        return replace(copy, source=found, replaced=self._current(copy) if copy.replaced else None)
+
+    def _carried(self, copy: Copy) -> Arrival:
+        if self._on_server and copy.source.size_bytes >= _SERVER_COPY_BYTES:
+            return self._copied_there(copy)
+        if copy.source.size_bytes <= PART_BYTES:
+            return self._carried_whole(copy)
+        return self._streamed(copy)
+
+    # -- three ways -----------------------------------------------------------------------------------
+
+    def _carried_whole(self, copy: Copy) -> Arrival:
+        with self._room.taken(self._held_bytes(copy)):
+            data = whole(self._source, copy.source)
+            self._watch(data.nbytes)
+            sent = Fingerprint(data.nbytes, self._wanted(copy))
+            sent.update(data)
+            if sent.proven_by(copy.source) is False:
+                raise self._damaged(copy, self._source)
+            if copy.replaced is None and self._target.capabilities.atomic_create:
+                try:
+                    info = self._target.put(copy.key, data, overwrite=False)
+                except KeyExists:
+                    return self._found_there(copy)
+            else:
+                if there := self._prepared(copy):
+                    return there
+                info = self._target.put(copy.key, data)
+            return Arrival(copy.source, info, self._proof(copy, info, sent))
+
+    def _streamed(self, copy: Copy) -> Arrival:
+        with self._room.taken(_STREAM_BYTES):
+            if there := self._prepared(copy):
+                return there
+            sent = Fingerprint(copy.source.size_bytes, self._wanted(copy))
+            info = self._target.put(copy.key, _Stream(self._source, copy.source, self._watch, sent))
+            if sent.proven_by(copy.source) is False:
+                raise self._damaged(copy, self._source, info)
+            return Arrival(copy.source, info, self._proof(copy, info, sent))
+
+    def _copied_there(self, copy: Copy) -> Arrival:
+        if there := self._prepared(copy):
+            return there
+        self._watch(0)
+        info = self._source.copy(copy.key, copy.key, target=self._target)
+        self._watch(copy.source.size_bytes)
+        if self._source.stat(copy.key).version != copy.source.version:
+            self._target.delete([copy.key])
+            raise ObjectChanged(f"{copy.key!r} in {redact(self._source.url)} was replaced while it was copied")
+        return Arrival(copy.source, info, self._proof_of_copy(copy, info))
+
+    def _held_bytes(self, copy: Copy) -> int:
+        """Return what an object in one buffer takes: twice as much where a client puts it together of pieces."""
+        read_back = CHUNK_BYTES if self._reads_back else 0
+        return copy.source.size_bytes * (1 if is_near(self._source) else 2) + read_back
+
+    # -- before ---------------------------------------------------------------------------------------
+
+    def _prepared(self, copy: Copy) -> Arrival | None:
+        """Make sure that the target holds what it held when it was listed; return what it holds if that is equal."""
+        there = self._current(copy)
+        if copy.replaced is None:
+            return None if there is None else self._found_there(copy)
+        if there is not None and there.version != copy.replaced.version:
+            raise KeyExists(
+                f"{copy.key!r} in {redact(self._target.url)} was replaced since it was listed; mirror again"
+            )
+        self._target.delete(copy.first_remove)
+        return None
+
+    def _current(self, copy: Copy) -> ObjectInfo | None:
+        try:
+            return self._target.stat(copy.key)
+        except KeyNotFound:
+            return None
+
+    def _found_there(self, copy: Copy) -> Arrival:
+        there = self._target.stat(copy.key)
+        if self._comparison.of(copy.source, there) is Verdict.SAME:
+            return Arrival(copy.source, there, None)
+        raise KeyExists(
+            f"{copy.key!r} appeared in {redact(self._target.url)} meanwhile, with other content; mirror again"
+        )
+
+    def _wanted(self, copy: Copy) -> frozenset[str]:
+        return self._kept_checksums | (frozenset({"crc32c"}) & set(copy.source.checksums))
+
+    # -- after ----------------------------------------------------------------------------------------
+
+    def _proof(self, copy: Copy, info: ObjectInfo, sent: Fingerprint) -> Proof:
+        """Return how the arrival was proven; what is not what was sent is deleted."""
+        proven = sent.proven_by(info)
+        if proven is None and not self._reads_back:
+            info = self._found_again(info)
+            proven = sent.proven_by(info)
+        if not self._reads_back:
+            self._kept_checksums = checksums_of(info)  # no others need be computed
+        proof: Proof = "checksum"
+        if proven is None:
+            proof, proven = "read back", digest_of(self._target, info) == sent.content
+        if not proven:
+            raise self._damaged(copy, self._target, info)
+        return proof
+
+    def _proof_of_copy(self, copy: Copy, info: ObjectInfo) -> Proof:
+        proof: Proof = "checksum"
+        proven = told_equal(copy.source, info) if copy.source.size_bytes == info.size_bytes else False
+        if proven is None and not self._reads_back:
+            proof, proven = "ending", self._comparison.same_ending(copy.source, info)
+        if proven is None:
+            proof, proven = "read back", same_bytes(self._source, copy.source, self._target, info)
+        if not proven:
+            raise self._damaged(copy, self._target, info)
+        return proof
+
+    def _found_again(self, info: ObjectInfo) -> ObjectInfo:
+        """Return what the target says of an object when it is asked: some answers to a put say less."""
+        found = self._target.stat(info.key)
+        if found.version != info.version:
+            raise KeyExists(f"{info.key!r} in {redact(self._target.url)} was replaced when it had just arrived")
+        return found
+
+    def _damaged(self, copy: Copy, store: Store, arrived: ObjectInfo | None = None) -> _Damaged:
+        """Return the error, and delete what arrived unless somebody has replaced it since."""
+        way, place = "out of" if store is self._source else "in", redact(store.url)
+        damaged = _Damaged(f"{copy.key!r} came {way} {place} other than it was; mirror again, or try another network")
+        if arrived is not None:
+            damaged.left = arrived
+            with suppress(StoreError):
+                if self._target.stat(copy.key).version == arrived.version:
+                    self._target.delete([copy.key])
+                damaged.left = None
+        if damaged.left is not None:
+            damaged.add_note(f"it is still there: {redact(self._target.url)} did not let it be deleted")
+        return damaged
+
+
+class _Stream:
+    """The iterable that a put pulls.
+
+    Attributes:
+        size_bytes: the whole length, which some stores want to know.
+    """
+
+    def __init__(self, store: Store, info: ObjectInfo, watch: Callable[[int], None], sent: Fingerprint) -> None:
+        self._store, self._info, self._watch, self._sent = store, info, watch, sent
+        self.size_bytes = info.size_bytes
+
+    def __iter__(self) -> Iterator[memoryview]:
+        with closing(ahead(chunks(self._store, self._info), 1)) as pieces:
+            for piece in pieces:
+                self._watch(piece.nbytes)
+                self._sent.update(piece)
+                yield piece
+
+
+class _Room:
+    """Memory that many threads share: whoever wants more than is left waits."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._all = self._free = size_bytes
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size_bytes: int) -> Iterator[None]:
+        """Hold so much of it, or all of it where it is less."""
+        size_bytes = min(size_bytes, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size_bytes)
+            self._free -= size_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size_bytes
+                self._changed.notify_all()

@@ -1,0 +1,202 @@
+"""Decide what of an experiment goes and what stays; nothing is deleted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ckptstore import keys
+from ckptstore.experiment import CheckpointRecord
+from ckptstore.keys import Kind
+from ckptstore.records import Header
+from ckptstore.retention.ordering import Headers, from_oldest
+from ckptstore.retention.policies import Candidate, Policy
+from ckptstore.store import ObjectInfo
+
+__all__ = ["Guard", "Held", "Verdict", "held_checkpoints", "plan_experiment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A checkpoint in a listing: one object, or the two forms that cutting a compression short leaves.
+
+    Attributes:
+        record: the form that is read.
+        objects: all forms.
+    """
+
+    record: CheckpointRecord
+    objects: tuple[ObjectInfo, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """What deleting it frees."""
+        return sum(info.size_bytes for info in self.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What stays whatever a policy says, besides the newest sound checkpoint.
+
+    Attributes:
+        resumed: steps that this process went on from.
+        own: version by key of the checkpoints that this process saved; the other limits do not hold for them.
+        min_age: nothing younger goes.
+        newest: nor any of the newest so many, whether by step or by time.
+    """
+
+    resumed: frozenset[int] = frozenset()
+    own: Mapping[str, str] = field(default_factory=dict)
+    min_age: timedelta = timedelta(hours=24)
+    newest: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one checkpoint.
+
+    Attributes:
+        exp_hash: its experiment.
+        step: its step.
+        stays: whether it does.
+        why: each reason to stay; of one that goes, that nothing keeps it.
+        size_bytes: its size in the store.
+        modified: when it was written, by the store's clock.
+        keys: its objects.
+    """
+
+    exp_hash: str
+    step: int
+    stays: bool
+    why: str
+    size_bytes: int
+    modified: datetime
+    keys: tuple[str, ...]
+
+
+def held_checkpoints(objects: Iterable[ObjectInfo]) -> list[Held]:
+    """Return the checkpoints in a listing of one experiment, by ascending step."""
+    by_step: dict[int, list[ObjectInfo]] = {}
+    for info in objects:
+        parsed = keys.parse_key(info.key)
+        if parsed and parsed.step is not None:
+            by_step.setdefault(parsed.step, []).append(info)
+    return [Held(CheckpointRecord(step, _read_one(forms)), tuple(forms)) for step, forms in sorted(by_step.items())]
+
+
+def plan_experiment(
+    exp_hash: str,
+    held: Sequence[Held],
+    keep: Policy,
+    *,
+    guard: Guard,
+    now: datetime,
+    headers: Headers,
+    soundness: Headers,
+) -> list[Verdict]:
+    """Return the verdict on each checkpoint of one experiment, from the oldest to the newest.
+
+    Args:
+        exp_hash: the experiment.
+        held: its checkpoints.
+        keep: what is wanted.
+        guard: what stays whatever is wanted.
+        now: the time by the store's clock.
+        headers: tells what checkpoints say of themselves.
+        soundness: the same, as reliable as it must be before something is deleted.
+    """
+    by_step = {one.record.step: one for one in held}
+    ordered = from_oldest([one.record for one in held], headers)
+    known = headers(ordered) if keep.metrics else []
+    candidates = _candidates(ordered, known)
+    reasons = [keep.keeps(candidates, now), _unknowable(ordered, known), _guarded(ordered, guard, now)]
+    reasons.append(_newest_sound(ordered, soundness))
+    return [_verdict(exp_hash, by_step[record.step], reasons) for record in ordered]
+
+
+def _read_one(forms: Sequence[ObjectInfo]) -> ObjectInfo:
+    plain = [info for info in forms if _kind(info) is Kind.CHECKPOINT]
+    return plain[0] if plain else forms[0]
+
+
+def _kind(info: ObjectInfo) -> Kind | None:
+    parsed = keys.parse_key(info.key)
+    return parsed.kind if parsed else None
+
+
+def _candidates(ordered: Sequence[CheckpointRecord], known: Sequence[Header]) -> list[Candidate]:
+    metadata = [header.metadata for header in known] or [{} for _ in ordered]
+    return [Candidate(record.step, record.modified, said) for record, said in zip(ordered, metadata, strict=True)]
+
+
+def _unknowable(ordered: Sequence[CheckpointRecord], known: Sequence[Header]) -> dict[int, str]:
+    reasons = {
+        "newer": "written by a newer version of ckptstore, its metrics cannot be read",
+        "foreign": "written by another tool, its metrics cannot be read",
+        "gone": "replaced while it was looked at",
+    }
+    return {
+        record.step: reasons[header.condition]
+        for record, header in zip(ordered, known, strict=False)
+        if header.condition in reasons
+    }
+
+
+def _guarded(ordered: Sequence[CheckpointRecord], guard: Guard, now: datetime) -> dict[int, str]:
+    return dict(_guards(ordered, guard, now))
+
+
+def _guards(ordered: Sequence[CheckpointRecord], guard: Guard, now: datetime) -> Iterator[tuple[int, str]]:
+    newest = {record.step for record in _newest(ordered, guard.newest)}
+    for record in ordered:
+        if record.step in guard.resumed:
+            yield record.step, "this process resumed from it"
+        elif guard.own.get(record.info.key) == record.info.version:
+            continue
+        elif now - record.modified < guard.min_age:
+            yield record.step, f"younger than {_hours(guard.min_age)}"
+        elif record.step in newest:
+            yield record.step, f"one of the newest {guard.newest}"
+
+
+def _newest(ordered: Sequence[CheckpointRecord], count: int) -> list[CheckpointRecord]:
+    if not count:
+        return []
+    by_time = sorted(ordered, key=lambda record: (record.modified, record.step))
+    by_step = sorted(ordered, key=lambda record: record.step)
+    return [*ordered[-count:], *by_time[-count:], *by_step[-count:]]
+
+
+def _newest_sound(ordered: Sequence[CheckpointRecord], soundness: Headers) -> dict[int, str]:
+    """Return what loading and resuming would take, and what might be: newer ones that cannot be judged."""
+    found: dict[int, str] = {}
+    for newest_first in (ordered[::-1], sorted(ordered, key=lambda record: -record.step)):
+        for record in newest_first:
+            condition = soundness([record])[0].condition
+            if condition == "sound":
+                found[record.step] = "the newest sound one"
+                break
+            if condition != "damaged":
+                found.setdefault(record.step, "newer than the newest sound one, and perhaps sound")
+        else:
+            return {record.step: "none is known to be sound" for record in ordered}
+    return found
+
+
+def _verdict(exp_hash: str, held: Held, reasons: Iterable[Mapping[int, str]]) -> Verdict:
+    step = held.record.step
+    said = list(dict.fromkeys(why[step] for why in reasons if step in why))
+    return Verdict(
+        exp_hash=exp_hash,
+        step=step,
+        stays=bool(said),
+        why="; ".join(said) or "no policy keeps it",
+        size_bytes=held.size_bytes,
+        modified=held.record.modified,
+        keys=tuple(info.key for info in held.objects),
+    )
+
+
+def _hours(age: timedelta) -> str:
+    return f"{age.total_seconds() / 3600:g} h"

@@ -1,0 +1,140 @@
+"""What can go wrong around a background save: no memory, a killed program, forks. Never a wrong file or a hang."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import uuid
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from ckptstore import CheckpointManagerV2
+from ckptstore.testing import FaultyStore
+from ckptstore_backends.memory import MemoryStore
+from tests.models import Job, Net, same
+
+
+class Gate(FaultyStore):
+    """A store whose puts of checkpoints wait until they are let through."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(uuid.uuid4().hex))
+        self.opened = threading.Event()
+
+    def _put(self, key, body):
+        if key.endswith(".pt"):
+            assert self.opened.wait(60)
+        return super()._put(key, body)
+
+
+@pytest.fixture
+def in_flight():
+    """A manager with a save in flight, its handle, and what lets it end."""
+    gate = Gate()
+    manager = CheckpointManagerV2(gate)
+    manager.update_experiment_hash(Net())
+    yield manager, manager.save_model_checkpoint(Net(), step=1, blocking=False), gate.opened
+    gate.opened.set()
+    manager.close()
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_loader_with_workers_runs_beside_a_save_in_flight(in_flight, context):
+    _, handle, opened = in_flight
+    loader = DataLoader(TensorDataset(torch.arange(8)), num_workers=2, multiprocessing_context=context)
+    assert [int(value) for (value,) in loader] == list(range(8))
+    assert not handle.done()
+    opened.set()
+    handle.result(60)
+    assert handle.path.exists()
+
+
+def test_a_worker_that_closes_its_copy_of_the_manager_leaves_the_save_alone(in_flight):
+    manager, handle, opened = in_flight
+    loader = DataLoader(
+        TensorDataset(torch.arange(2)),
+        num_workers=1,
+        multiprocessing_context="fork",
+        worker_init_fn=lambda _: manager.close(),
+    )
+    assert len(list(loader)) == 2
+    assert not handle.done()
+    opened.set()
+    handle.result(60)
+    manager.save_model_checkpoint(Net(), step=2, blocking=False).result(60)
+
+
+def test_two_saves_of_one_step_leave_the_second(in_flight):
+    manager, first, opened = in_flight
+    model = Job(7).model
+    threading.Timer(0.1, opened.set).start()
+    second = manager.save_model_checkpoint(model, step=1, blocking=False)
+    assert first.done()
+    second.result(60)
+    assert same(dict(manager.load_checkpoint(step=1)["model_state_dict"]), dict(model.state_dict()))
+
+
+NO_MEMORY = """
+import re, resource, sys, torch
+from pathlib import Path
+from ckptstore import CheckpointManagerV2
+from ckptstore.errors import NoMemoryForSnapshot
+manager = CheckpointManagerV2(sys.argv[1])
+model = torch.nn.Linear(5000, 5000)
+manager.update_experiment_hash(model)
+size = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (size + 80_000_000, -1))
+try:
+    manager.save_model_checkpoint(model, step=1, blocking=False)
+except NoMemoryForSnapshot as error:
+    print(error)
+manager.save_model_checkpoint(model, step=2)
+print(manager.get_checkpoint_info()["steps"])
+"""
+
+
+def test_without_memory_for_a_copy_the_call_says_so_and_a_blocking_save_still_works(tmp_path):
+    said = _run(NO_MEMORY, tmp_path).stdout.splitlines()
+    assert said[0].startswith("no memory for a copy of the state, 100,02")
+    assert "save with blocking=True" in said[0]
+    assert said[1] == "[2]"
+
+
+KILLED = """
+import os, signal, sys, torch
+from ckptstore import CheckpointManagerV2
+from ckptstore_backends.local import LocalStore
+
+class Killer(LocalStore):
+    def _put(self, key, body):
+        return super()._put(key, self._half(body) if "000002" in key else body)
+
+    def _half(self, body):
+        yield next(body)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+manager = CheckpointManagerV2(Killer(sys.argv[1]))
+model = torch.nn.Linear(900, 900)
+manager.update_experiment_hash(model)
+manager.save_model_checkpoint(model, step=1, blocking=False).result()
+manager.save_model_checkpoint(model, step=2, blocking=False).result()
+"""
+
+
+def test_a_program_killed_while_a_save_is_in_flight_leaves_the_checkpoint_before(tmp_path):
+    assert _run(KILLED, tmp_path, check=False).returncode == -9
+    with CheckpointManagerV2(tmp_path) as manager:
+        [exp_hash] = manager.list_experiment_hashes()
+        assert manager.get_checkpoint_info(exp_hash)["steps"] == [1]
+        loaded = manager.load_latest_checkpoint(exp_hash=exp_hash)
+        assert loaded is not None
+        assert loaded["step"] == 1
+
+
+def _run(program, folder, *, check=True):
+    command = [sys.executable, "-c", program, os.fspath(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=check)
