@@ -14,7 +14,7 @@ LOG := $(VENV)/install.log
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-s3 demo-gcs test lint types check bench bench-quick wheel clean
+.PHONY: help venv demo demo-s3 demo-gcs test chaos lint types check bench bench-quick wheel clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo-gcs: $(STAMP)  ## the same on a GCS emulator, started and stopped for it
 # One computing thread a worker: torch's own threads would fight for the cores that the workers use.
 test: $(STAMP)  ## run the tests (ARGS="-k name" for some)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
+
+chaos: $(STAMP)  ## kill every operation at 200 random moments (ARGS="--rounds 20" for fewer)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(STAMP)  ## ruff: rules and format
 	@$(BIN)/ruff check .

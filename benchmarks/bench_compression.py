@@ -92,7 +92,7 @@ def compare(data: bytes, threads: int, repeats: int) -> None:
     """Print ratio and speed of both ways, forth and back."""
     store = MemoryStore("bench")
     content = PlainContent(store, store.put("k.pt", data))
-    pieces, _ = described(content)
+    pieces = described(content).pieces
     plain = zstandard.ZstdCompressor(level=3, threads=threads).compress(data)
     packed = b"".join(Packing(content.read, pieces, workers=threads))
     ours = PackedContent(store, store.put("k.pt.zst", packed))

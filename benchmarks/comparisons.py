@@ -86,6 +86,7 @@ FULL: tuple[Comparison, ...] = (
         for act in ("disk save", "disk load")
         for shape in ("1024", "256", "16", "small")
     ),
+    *(Comparison("train", shape, "disk", baseline="no saving") for shape in ("256", "small")),
 )
 """About half an hour on two cores."""
 

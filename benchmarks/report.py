@@ -63,7 +63,7 @@ def as_record(comparison: Comparison, outcomes: Sequence[Outcome], load: float) 
 def table(record: Mapping[str, Any]) -> list[str]:
     """Return a comparison as the lines of a Markdown table, the quickest first."""
     lines = [
-        "| | best s | median s | range s | best, of ours | CPU s/GB | peak MiB |",
+        f"| | best s | median s | range s | of {record['baseline']} | CPU s/GB | peak MiB |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     return lines + [_row(record, outcome) for outcome in _ranked(record)]
@@ -75,7 +75,7 @@ def _ranked(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _row(record: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
     name = outcome["contender"].removeprefix(f"{record['act']}: ")
-    ours = next(
+    base = next(
         min(other["seconds"])
         for other in record["outcomes"]
         if other["contender"] == f"{record['act']}: {record['baseline']}"
@@ -85,7 +85,7 @@ def _row(record: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
     shown = f"**{name}**" if name.startswith("ckptstore") else name
     return (
         f"| {shown} | {seconds[0]:.3f} | {seconds[len(seconds) // 2]:.3f} | {seconds[0]:.3f}-{seconds[-1]:.3f} "
-        f"| {seconds[0] / ours:.2f}x | {cpu:.2f} | {max(outcome['peak_mib']):.0f} |"
+        f"| {seconds[0] / base:.2f}x | {cpu:.2f} | {max(outcome['peak_mib']):.0f} |"
     )
 
 

@@ -153,10 +153,8 @@ class Experiment:
         return read(switched)
 
     def _other_form(self, record: CheckpointRecord) -> CheckpointRecord | None:
-        key = record.info.key
-        other = key.removesuffix(keys.COMPRESSED) if record.compressed else key + keys.COMPRESSED
         try:
-            return CheckpointRecord(record.step, self.store.stat(other))
+            return CheckpointRecord(record.step, self.store.stat(keys.other_form(record.info.key)))
         except KeyNotFound:
             return None
 
@@ -234,7 +232,7 @@ def chosen_hashes(store: Store, experiments: Iterable[str] | None) -> list[str]:
 
 
 def checkpoint_records(objects: Iterable[ObjectInfo], exp_hash: str) -> list[CheckpointRecord]:
-    """Return the checkpoints among the objects of a listing, in numeric order; where a step has both forms, the `.pt`."""
+    """Return the checkpoints in a listing, in numeric order; where a step has both forms, the `.pt`."""
     records: dict[int, CheckpointRecord] = {}
     for info in objects:
         parsed = keys.parse_key(info.key)

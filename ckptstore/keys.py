@@ -118,6 +118,11 @@ def compressed_checkpoint_key(exp_hash: str, step: int) -> str:
     return checkpoint_key(exp_hash, step) + COMPRESSED
 
 
+def other_form(key: str) -> str:
+    """Return the key of a checkpoint's compressed form, or the one that it is the compressed form of."""
+    return key.removesuffix(COMPRESSED) if key.endswith(COMPRESSED) else key + COMPRESSED
+
+
 def architecture_key(exp_hash: str) -> str:
     """Return the key of the model's skeleton."""
     return f"{model_prefix(exp_hash)}{exp_hash}_architecture.pkl"

@@ -69,7 +69,8 @@ class CheckpointManagerV2:
         flush_on_sigterm: at SIGTERM wait for the saves in flight, then let the signal do what it did before. For the
             main thread only; a forked child, such as a DataLoader's worker, is not concerned.
         keep: which checkpoints stay, such as ``Latest(3) | Best(1, "loss", "min")``; applied after each save, once
-            that is durable. What others saved goes only when it is older than 24 hours; see `retention.automatic.Retention`.
+            that is durable. What others saved goes only when it is older than 24 hours; see
+            `retention.automatic.Retention`.
 
     Every method that needs a current experiment raises `NoExperiment` before there is one. Errors of the store
     (`StoreError`) come out as they are.

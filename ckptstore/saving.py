@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -16,6 +17,9 @@ from ckptstore.rng import capture_rng
 
 CHECKPOINT_FORMAT = 1
 
+_SHAPE = attrgetter("shape")
+_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter})
+
 
 Signature: TypeAlias = tuple[tuple[str, ...], tuple[object, ...]]
 """Names and shapes of a model's tensors: enough to see that a model was rebuilt in place."""
@@ -23,7 +27,9 @@ Signature: TypeAlias = tuple[tuple[str, ...], tuple[object, ...]]
 
 def signature_of(model_state_dict: Mapping[str, Any]) -> Signature:
     """Return names and shapes of a state dict."""
-    return tuple(model_state_dict), tuple(getattr(value, "shape", None) for value in model_state_dict.values())
+    values = model_state_dict.values()
+    tensors = values if _TENSORS.issuperset(map(type, values)) else [v for v in values if isinstance(v, torch.Tensor)]
+    return tuple(model_state_dict), tuple(map(_SHAPE, tensors))
 
 
 class Stateful(Protocol):
@@ -124,7 +130,7 @@ def _state_of(bare: torch.nn.Module) -> dict[str, Any]:
     if type(bare).state_dict is torch.nn.Module.state_dict:  # else keep_vars may be unknown
         with torch.no_grad():
             state: dict[str, Any] = bare.state_dict(keep_vars=True)
-        if {torch.Tensor, torch.nn.Parameter}.issuperset(map(type, state.values())):
+        if _TENSORS.issuperset(map(type, state.values())):
             return state
     return bare.state_dict()
 

@@ -90,7 +90,7 @@ class Session:
         if before not in (None, self._identity.components["model"]):
             self._resumed_from = None  # another network, which begins from scratch
         self.exp_hash = self._parent = exp_hash
-        note_current(self.store, exp_hash)
+        note_current(self, self.store, exp_hash)
         self._saved_models, self._last_step = weakref.WeakKeyDictionary(), -1
         return exp_hash, is_new
 

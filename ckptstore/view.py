@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from ckptstore import archive
-from ckptstore.errors import CorruptCheckpoint, IncompatibleCheckpoint
+from ckptstore.errors import CorruptCheckpoint, IncompatibleCheckpoint, KeyNotFound, ObjectChanged
 from ckptstore.fitting import renames_on_load
 from ckptstore.hashing import clean_names, unwrap
+from ckptstore.keys import other_form
 from ckptstore.restoring import check_fit, restore
 from ckptstore.saving import Training
 from ckptstore.store import Store
@@ -108,10 +109,27 @@ class CheckpointView(Mapping[str, torch.Tensor]):
         wanted = [name for name in (self._refs if names is None else names) if name.startswith(prefix)]
         refs = {name: self._refs[name] for name in wanted}
         records = list(dict.fromkeys(ref.record for ref in refs.values()))
-        storages = {
-            name: archive.storage_of(data) for name, data in archive.read_records(self._store, self._index, records)
-        }
+        try:
+            storages = self._storages(records)
+        except (KeyNotFound, ObjectChanged):
+            if not self._follow():
+                raise
+            storages = self._storages(records)
         return {name: ref.view(storages[ref.record]) for name, ref in refs.items()}
+
+    def _storages(self, records: Iterable[str]) -> dict[str, torch.UntypedStorage]:
+        found = archive.read_records(self._store, self._index, records)
+        return {name: archive.storage_of(data) for name, data in found}
+
+    def _follow(self) -> bool:
+        """Whether the checkpoint was compressed or decompressed since it was opened; read from there then."""
+        try:
+            found = archive.read_index(self._store, other_form(self._index.key))
+        except (KeyNotFound, CorruptCheckpoint):
+            return False
+        same = found.digest == self._index.digest
+        self._index = found if same else self._index
+        return same
 
     def load_into(self, model: torch.nn.Module, *, prefix: str = "", strict: bool = True) -> list[str]:
         """Load the tensors below a prefix into a model that has the names behind it; only their bytes move.

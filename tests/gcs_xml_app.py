@@ -115,6 +115,11 @@ class Front:
         if request.method == "PUT":
             upload.parts[int(request.query["partNumber"])] = body
             return web.Response(headers={"ETag": _etag(body)})
+        if request.method == "GET":
+            root = ET.Element("ListPartsResult")
+            for number in sorted(upload.parts):
+                ET.SubElement(ET.SubElement(root, "Part"), "PartNumber").text = str(number)
+            return web.Response(body=ET.tostring(root), content_type="application/xml")
         del self.uploads[upload_id]
         if request.method == "DELETE":
             return web.Response(status=204)

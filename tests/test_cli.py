@@ -19,7 +19,7 @@ from ckptstore.cli import amounts
 from ckptstore.cli.addresses import Address, parse_address
 from ckptstore.cli.app import COMMANDS
 from ckptstore.cli.drawing import DrawnProgress
-from tests.experiments import flip, make_old, new_experiment
+from tests.experiments import flip, make_old, new_experiment, put_checkpoint
 
 _COMMAND = [sys.executable, "-m", "ckptstore"]
 
@@ -553,3 +553,27 @@ def test_progress_is_quiet_where_nobody_watches(capfd):
         progress.expect(size_bytes=10)
         progress.advance(size_bytes=10)
     assert capfd.readouterr() == ("", "")
+
+
+def test_stored_text_cannot_steer_the_terminal(said):
+    with open_store("runs") as store:
+        put_checkpoint(store, "f" * 16, 5, {"note": "\x1b[31mred\x9b2J", "loss": 1.0})
+    for words in (["show", "ffff"], ["show", "ffff@5"], ["cat", "ffff"], ["diff", "ffff@5", "ffff@5"]):
+        out = said(*words)[1]
+        assert "\x1b" not in out
+        assert "\x9b" not in out
+    assert r"\x1b[31mred" in said("show", "ffff")[1]
+
+
+def test_what_is_unsound_is_shown_as_such(runs, said):
+    with open_store("runs") as store:
+        flip(store, f"checkpoints/{runs[0]}/model/{runs[0]}_step_000005.pt", -400)
+        store.delete([f"checkpoints/{runs[1]}/hp/{runs[1]}_provenance.yaml"])
+    code, out, _ = said("show", runs[0])
+    assert code == 0
+    assert "problem      step 5 is damaged" in out
+    assert "loss 0.2 at step 4" in out
+    assert said("show", f"{runs[0]}@5")[0] == 1
+    assert "no record" in said("show", runs[1])[1]
+    assert f"{runs[1]}: it has no record" in said("ls")[1]
+    assert said("diff", *runs)[0] == 3

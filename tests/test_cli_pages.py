@@ -45,8 +45,8 @@ def test_ls(page):
 file:///home/me/runs: 3 experiments, 15.8 kB
 
 experiment        created  saved  checkpoints     size  best
-{ROOT}      3 d    2 d  3 to 300     7.08 kB  accuracy 0.8 @200
-{SLOWER}     24 h   19 h  3 to 300     7.10 kB  accuracy 0.8 @200
+{ROOT}      3 d    2 d  3, to 300    7.08 kB  accuracy 0.8 @200
+{SLOWER}     24 h   19 h  3, to 300    7.10 kB  accuracy 0.8 @200
 {WIDER}      5 h      -  -            1.58 kB  -
 """)
 
@@ -67,8 +67,8 @@ def test_log(page):
 file:///home/me/runs
 
 experiment          created  checkpoints  best
-{ROOT}        3 d  3 to 300     accuracy 0.8 @200
-├ {SLOWER}     24 h  3 to 300     accuracy 0.8 @200
+{ROOT}        3 d  3, to 300    accuracy 0.8 @200
+├ {SLOWER}     24 h  3, to 300    accuracy 0.8 @200
 │   optimizer.lr 0.01 -> 0.002; samples 1,200 -> 1,198
 └ {WIDER}      5 h  -            -
     0 Linear out_features 3 -> 5, 2 Linear in_features 3 -> 5

@@ -30,14 +30,9 @@ KNOWN: Mapping[Cell, str] = {
     ("409", "create"): "GCS answers a lost race with 412, and with 409 only what no attempt can change",
 }
 
-_NAMELESS = "an upload whose id was never told can be aborted by nobody: GCS lists it without a trace of its writer"
-KNOWN_OF_XML: Mapping[Cell, str] = {
-    (fault, "parts, begin"): _NAMELESS for fault in ("cut", "lost answer", "truncated")
-}
-
 
 @contextmanager
-def _opened(server: FakeGCS, bucket: str, options: dict[str, Any], *, deadline_s: float = 2.5) -> Iterator[Place]:
+def _opened(server: FakeGCS, bucket: str, options: dict[str, Any], *, deadline_s: float = 8.0) -> Iterator[Place]:
     prefix = f"faults-{uuid4().hex}"
     with (
         proxy_to(options["endpoint_url"]) as proxy,
@@ -62,7 +57,7 @@ def _uploads(url: str, bucket: str, prefix: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _small_parts_and_short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_gcs_client, "_STALL_S", 0.5)
+    monkeypatch.setattr(_gcs_client, "_STALL_S", 0.8)
     monkeypatch.setattr(_gcs_transfer, "_PART_BYTES", 5 * MIB)
 
 
@@ -85,16 +80,14 @@ def test_a_fault_that_happens_once_leaves_no_promise_broken(new_place, fault):
 
 @pytest.mark.parametrize("fault", ENDLESS)
 def test_a_fault_that_happens_every_time_leaves_no_promise_broken(new_place, fault):
-    check(fault, row(partial(new_place, deadline_s=1.0), JSON_HITS, fault, endless=True), {}, endless=True)
+    check(fault, row(partial(new_place, deadline_s=2.0), JSON_HITS, fault, endless=True), {}, endless=True)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_through_obstore_a_fault_that_happens_once_leaves_no_promise_broken(new_xml_place, fault):
-    check(fault, row(new_xml_place, XML_HITS, fault, endless=False), KNOWN_OF_XML, endless=False)
+    check(fault, row(new_xml_place, XML_HITS, fault, endless=False), {}, endless=False)
 
 
 @pytest.mark.parametrize("fault", ENDLESS)
 def test_through_obstore_a_fault_that_happens_every_time_leaves_no_promise_broken(new_xml_place, fault):
-    check(
-        fault, row(partial(new_xml_place, deadline_s=1.0), XML_HITS, fault, endless=True), KNOWN_OF_XML, endless=True
-    )
+    check(fault, row(partial(new_xml_place, deadline_s=2.0), XML_HITS, fault, endless=True), {}, endless=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -177,6 +179,14 @@ class TestSeaweedFS:
         assert "Contents" not in seaweedfs_anonymous.hands.list_objects_v2(Bucket=bucket)
 
 
+@dataclass(frozen=True, slots=True)
+class _EveryThird(Answer):
+    """Answer so to the first attempt at every chunk, which is followed by a question and another attempt."""
+
+    def meets(self, count: int) -> bool:
+        return count % 3 == 1
+
+
 class TestSessions:
     """Resumable uploads as Google keeps them: they can be asked what they have, and take a chunk twice."""
 
@@ -195,6 +205,17 @@ class TestSessions:
         network.faults = [made(target="^PUT", nth=nth)]
         assert store.put("k", _pieces(_SHORT)) == store.stat("k")
         assert bytes(store.get("k")) == _SHORT
+
+    def test_an_upload_that_goes_on_outlives_the_deadline_of_a_request(
+        self, fake_gcs_server: FakeGCS, network: Proxy, store: GCSStore
+    ) -> None:
+        with GCSStore(fake_gcs_server.new_bucket(), endpoint_url=network.url, token="anon", deadline_s=0.6) as hasty:
+            hasty._gcsfs.part_bytes = _MIB // 4
+            network.faults = [_EveryThird(503, "Busy", target="^PUT .*upload_id", nth=None)]
+            began = time.monotonic()
+            hasty.put("k", _pieces(_SHORT))
+            assert time.monotonic() - began > 0.6  # ten pauses of a tenth of a second or more
+            assert bytes(hasty.get("k")) == _SHORT
 
     def test_an_upload_that_the_store_lost_is_begun_again(self, store: GCSStore, network: Proxy) -> None:
         network.faults = [Answer(410, "gone", target="^PUT", nth=2)]

@@ -18,6 +18,7 @@ from ckptstore.archive import read_index
 from ckptstore.errors import (
     CorruptCheckpoint,
     IncompatibleCheckpoint,
+    ObjectChanged,
     PartlyLoaded,
     StoreUnavailable,
     UnsupportedFormat,
@@ -234,6 +235,41 @@ def test_a_connection_that_breaks_on_the_way_says_so_too(any_store, manager, sav
     broken.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
     with pytest.raises(PartlyLoaded, match="gone; the values of model and optimizer are undefined"):
         broken.load_latest_checkpoint(Net(), in_place=True)
+
+
+def test_a_checkpoint_replaced_on_the_way_is_never_mixed(any_store, manager, saved):
+    class Replacing(FaultyStore):
+        def _get_ranges_into(self, key: str, ranges: Sequence[ByteRange], *how: Any) -> Iterator[memoryview]:
+            parts = super()._get_ranges_into(key, ranges, *how)
+            if len(ranges) == 1 and ranges[0].start == 64:
+                manager.save_model_checkpoint(Net(), step=20)
+            return parts
+
+    replacing = CheckpointManagerV2(Replacing(any_store))
+    replacing.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
+    with pytest.raises(PartlyLoaded) as raised:
+        replacing.load_checkpoint(Net(), step=20, in_place=True)
+    assert isinstance(raised.value.__cause__, ObjectChanged)
+
+
+class CutOff(FaultyStore):
+    def _get_ranges_into(self, *how: Any) -> Iterator[memoryview]:
+        return (part[:10] for part in super()._get_ranges_into(*how))
+
+
+class Elsewhere(FaultyStore):
+    def _get_ranges_into(self, key: str, ranges: Sequence[ByteRange], *how: Any) -> Iterator[memoryview]:
+        return super()._get_ranges_into(key, [ByteRange(r.start + 64, r.length) for r in ranges], *how)
+
+
+@pytest.mark.parametrize("answers", [CutOff, Elsewhere])
+def test_bytes_that_are_not_those_asked_for_are_never_loaded(any_store, manager, saved, answers):
+    lying = CheckpointManagerV2(answers(any_store))
+    lying.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
+    with pytest.raises(CorruptCheckpoint, match=r"record data/\d+ (has \d+ of its|does not match)"):
+        lying.open_checkpoint(20).read()
+    with pytest.raises((CorruptCheckpoint, PartlyLoaded), match=r"record data/\d+ (has \d+ of its|does not match)"):
+        lying.load_checkpoint(Net(), step=20, in_place=True)
 
 
 def test_loading_in_place_needs_a_model_and_an_index(manager):

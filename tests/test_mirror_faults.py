@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import uuid
@@ -180,8 +181,36 @@ def test_what_somebody_else_put_there_meanwhile_is_not_overwritten(source, targe
     there = _Changing(target, before, key, lambda store: store.put(key, archive("theirs")))
     raised = _failed(ours if size_bytes == 300 else source, there)
     assert [item.key for item in raised.report.failures] == [key]
-    assert "appeared in" in raised.report.failures[0].error
+    assert "meanwhile" in raised.report.failures[0].error
     assert bytes(target.get(key)) == archive("theirs")
+
+
+def test_what_somebody_else_put_there_while_a_large_object_was_on_its_way_is_not_overwritten(source, target):
+    key = keys.checkpoint_key(ONE, 1)
+    source.put(key, archive("ours", 40 * _MIB))
+    there = FaultyStore(target)
+    ours = _Changing(source, "get_ranges", key, lambda _: target.put(key, archive("theirs")))
+    raised = _failed(ours, there)
+    assert there.count("put", key) == 1
+    assert "was written by somebody else meanwhile" in raised.report.failures[0].error
+    assert bytes(target.get(key)) == archive("theirs")
+
+
+class _Plain(_Changing):
+    """A store without atomic creates."""
+
+    @property
+    def capabilities(self):
+        return dataclasses.replace(super().capabilities, atomic_create=False)
+
+
+def test_a_store_that_cannot_create_atomically_is_looked_at_before_each_put(source, target):
+    key = keys.checkpoint_key(ONE, 1)
+    there = _Plain(target, "stat", key, lambda store: store.put(key, b"theirs"))
+    raised = _failed(source, there)
+    assert [item.key for item in raised.report.failures] == [key]
+    assert (there.count("create"), there.count("put")) == (0, 26)
+    assert contents(target) == {**contents(source), key: b"theirs"}
 
 
 def test_the_same_object_that_somebody_else_put_there_meanwhile_is_fine(source, target):
@@ -198,7 +227,7 @@ def test_a_target_that_changes_after_a_conflict_was_decided_is_not_overwritten(s
     ours = _Changing(source, "get_ranges", keys.config_key(ONE), lambda _: None)
     there = _Changing(target, "stat", key, lambda store: store.put(key, b"theirs, edited\n"))
     raised = _failed(ours, there, on_conflict="source")
-    assert "was replaced since it was listed" in raised.report.failures[0].error
+    assert "was written by somebody else meanwhile" in raised.report.failures[0].error
     assert bytes(target.get(key)) == b"theirs, edited\n"
 
 

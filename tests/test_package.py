@@ -10,7 +10,21 @@ from pathlib import Path
 
 import ckptstore
 
-HEAVY = ["torch", "numpy", "fsspec", "s3fs", "gcsfs", "obstore", "botocore", "h5py", "cloudpickle", "yaml", "upath"]
+HEAVY = [
+    "torch",
+    "numpy",
+    "fsspec",
+    "s3fs",
+    "gcsfs",
+    "obstore",
+    "botocore",
+    "h5py",
+    "cloudpickle",
+    "yaml",
+    "upath",
+    "typer",
+    "rich",
+]
 
 
 def _modules_after(statement: str) -> set[str]:

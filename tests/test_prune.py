@@ -28,7 +28,7 @@ from ckptstore.retention.pruning import prune_checkpoints
 from ckptstore.testing import Fail, FaultyStore, Killed
 from tests.archives import CountingStore
 from tests.experiments import copied, flip, folder, fresh_memory, make_old, new_experiment, put_checkpoint
-from tests.models import Job, Net
+from tests.models import Net
 
 HASH = "ab" * 8
 NO_GUARD = Guard(min_age=timedelta(0), newest=0)
@@ -129,14 +129,14 @@ def test_soundness_is_not_taken_from_what_was_remembered():
 
 
 def test_what_this_process_resumed_from_stays(tmp_path):
-    store, job = folder(tmp_path), Job()
+    store, net = folder(tmp_path), Net(4)
     with CheckpointManagerV2(store) as manager:
-        exp_hash, _ = manager.update_experiment_hash(job.model, {})
+        exp_hash, _ = manager.update_experiment_hash(net, {})
         for step in range(1, 9):
-            manager.save_model_checkpoint(job.model, step=step)
+            manager.save_model_checkpoint(net, step=step)
     with CheckpointManagerV2(store) as manager:
-        manager.update_experiment_hash(job.model, {})
-        manager.load_checkpoint(job.model, step=2)
+        manager.update_experiment_hash(net, {})
+        manager.load_checkpoint(net, step=2)
     make_old(store, timedelta(days=2))
     report = prune(store, Latest(1))
     assert steps(store, exp_hash) == [2, 6, 7, 8]

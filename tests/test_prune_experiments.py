@@ -37,11 +37,6 @@ def why(report, exp_hash):
     return verdict.why
 
 
-@pytest.fixture(autouse=True)
-def _no_manager_of_this_process_works_on_anything(monkeypatch):
-    monkeypatch.setattr("ckptstore.retention.experiments.current_experiments", lambda _: frozenset())
-
-
 def test_what_is_old_and_not_among_the_latest_goes():
     store = fresh_memory()
     new, middle, old = aged(store, 2, 10, 30)
@@ -63,11 +58,16 @@ def test_what_was_written_to_within_a_day_stays(any_store):
     assert prune_experiments(any_store, older_than=timedelta(0)).gone == ()
 
 
-def test_what_a_manager_of_this_process_works_on_stays(monkeypatch):
-    monkeypatch.undo()
+def test_what_a_manager_of_this_process_works_on_stays():
     store = fresh_memory()
-    [exp_hash] = aged(store, 30)
-    assert why(prune_experiments(store, keep_latest=0), exp_hash) == "this process works on it"
+    with CheckpointManagerV2(store) as manager:
+        first, _ = manager.update_experiment_hash(Net(4), {"n": 1})
+        second, _ = manager.update_experiment_hash(Net(4), {"n": 2})
+        make_old(store, timedelta(days=30))
+        report = prune_experiments(store, keep_latest=0, parents=True)
+    assert list_hashes(store) == [second]
+    assert why(report, second) == "this process works on it"
+    assert why(report, first) == "old"
 
 
 def test_what_is_being_written_into_stays(tmp_path):

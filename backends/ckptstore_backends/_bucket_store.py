@@ -24,11 +24,13 @@ class BucketClient(Protocol):
         bucket: its name.
         prefix: what every key begins with in the bucket.
         url: the store's address, without credentials and endpoint.
+        memory_bytes: how much one transfer may hold.
     """
 
     bucket: str
     prefix: str
     url: str
+    memory_bytes: int
 
     def full_key(self, key: str) -> str:
         """Return the key in the bucket."""
@@ -41,7 +43,7 @@ class BucketStore(Store):
 
     def __init__(self, place: BucketClient) -> None:
         self._place = place
-        self._range_limits = RangeLimits()
+        self._range_limits = RangeLimits.within(place.memory_bytes)
 
     @property
     @abstractmethod

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged, StoreUnavailable
 from ckptstore.objects import ObjectInfo
 from ckptstore_backends._retries import Patience, RetryPolicy
-from ckptstore_backends._transfer import NOT_OBEYED, Passing, Transfer, Unanswered
+from ckptstore_backends._transfer import NOT_OBEYED, Transfer, Unanswered, Unavailable
 
 WRITER = "ckptstore-writer"
 """Names the metadata by which a writer whose answer was lost recognises its own object."""
@@ -46,7 +46,7 @@ def create(transfer: Transfer, key: str, body: memoryview, url: str, *, policy: 
                 return _judged(transfer, key, mark, url)
             except (KeyNotFound, StoreUnavailable):
                 pass  # nothing is there, or nobody can say: the next attempt finds out
-        if not isinstance(failure, Passing | Unanswered):
+        if not isinstance(failure, Unavailable | Unanswered):
             raise failure
         patience.sleep(failure)
 

@@ -12,7 +12,7 @@ from ckptstore_backends._gcs_client import GCSClient
 from ckptstore_backends._gcs_crc32c import Summed
 from ckptstore_backends._gcs_obstore import GCSService
 from ckptstore_backends._gcs_transfer import GcsfsTransfer
-from ckptstore_backends._gcs_xml import check_bytes
+from ckptstore_backends._gcs_xml import check_bytes, watched_upload
 from ckptstore_backends._obstore_client import ObstoreClient
 from ckptstore_backends._obstore_transfer import ObstoreLimits, ObstoreTransfer
 from ckptstore_backends._parts import MIB, part_sizes, regroup
@@ -31,7 +31,12 @@ class BulkTransfer:
     def __init__(self, client: GCSClient, small: GcsfsTransfer) -> None:
         self._small = small
         self._client = client
-        self._large = ObstoreTransfer(ObstoreClient(client.url, GCSService(client)), ObstoreLimits(), client.retries)
+        self._large = ObstoreTransfer(
+            ObstoreClient(client.url, GCSService(client)),
+            ObstoreLimits(memory_bytes=client.memory_bytes),
+            client.retries,
+            partial(watched_upload, client),
+        )
 
     def source(self, key: str, version: str | None) -> Source:
         """Return an object to be read."""

@@ -51,6 +51,7 @@ class GCSClient:
         self.prefix = prefix
         self.url = f"gs://{bucket}/{prefix}".rstrip("/")
         self.options = options
+        self.memory_bytes = options.memory_bytes
         self.retries = RetryPolicy(deadline_s=options.deadline_s)
         self.stall_s = min(_STALL_S, self.retries.silence_s)
         self._connection = PerProcess(self._connect, _disconnect)

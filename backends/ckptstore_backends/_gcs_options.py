@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 from ckptstore.errors import InvalidURL, MissingDependency
 from ckptstore.objects import redact
 from ckptstore_backends import _bucket_address
+from ckptstore_backends._memory import memory_of
 from ckptstore_backends._obstore_process import installed
 
 Bulk: TypeAlias = Literal["obstore", "gcsfs"]
 
 _ENGINES: tuple[Bulk, ...] = ("obstore", "gcsfs")
-_OF_THIS_STORE = frozenset({"bulk", "deadline_s", "atomic_create"})
+_OF_THIS_STORE = frozenset({"bulk", "deadline_s", "atomic_create", "memory_bytes"})
 _DEADLINE_S = 180.0
 _OURS = frozenset({"self", "kwargs", "asynchronous", "loop"})
 _READ_BY_OBSTORE = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT_KEY")
@@ -38,12 +39,14 @@ class GCSOptions:
         bulk: what moves the bytes of objects.
         deadline_s: how long a request may go on failing, or be silent.
         atomic_create: whether the server keeps preconditions.
+        memory_bytes: how much one transfer may hold.
         filesystem: the storage options of gcsfs, as given.
     """
 
     bulk: Bulk
     deadline_s: float
     atomic_create: bool
+    memory_bytes: int
     filesystem: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -73,6 +76,7 @@ def checked_options(options: Mapping[str, Any]) -> GCSOptions:
         bulk=given.get("bulk") or _engine(given),
         deadline_s=float(given.get("deadline_s", _DEADLINE_S)),
         atomic_create=bool(given.get("atomic_create", True)),
+        memory_bytes=memory_of(given),
         filesystem={name: value for name, value in given.items() if name not in _OF_THIS_STORE},
     )
 

@@ -94,17 +94,13 @@ class ResumableUpload:
                 answer = await (self._ask_state(part, stop) if unsure else self._put(part, start, stop))
             except UploadGone:
                 return await self._published()
-            except NoAnswer as error:
-                if not self._client.on_google:  # asked for the state, fake-gcs-server publishes what it has
-                    return await self._published(error)
-                unsure = True
-                await patience.wait(error)
-                continue
             except StoreUnavailable as error:
                 unsure = self._client.on_google
+                if isinstance(error, NoAnswer) and not unsure:  # asked for it, fake-gcs-server publishes what it has
+                    return await self._published(error)
                 await patience.wait(error)
                 continue
-            unsure = False
+            asked, unsure = unsure, False
             if answer.status != _INCOMPLETE:
                 return decoded(answer, self._asked)
             before, self._sent = self._sent, _persisted(answer)
@@ -112,14 +108,12 @@ class ResumableUpload:
                 return None
             if not start <= self._sent < stop:
                 raise UploadLost(f"cannot {self._asked}: the store lost a part of the upload; put it again")
-            patience = await self._after(before, patience)
-
-    async def _after(self, before: int, patience: Patience) -> Patience:
-        """Go on at once where the store took something of the last request."""
-        if self._sent > before:
-            return Patience(self._client.retries)
-        await patience.wait(StoreUnavailable(f"cannot {self._asked}: the store takes no more bytes; try again later"))
-        return patience
+            if self._sent > before:
+                patience.renew()
+            elif not asked:
+                await patience.wait(
+                    StoreUnavailable(f"cannot {self._asked}: the store takes no bytes; try again later")
+                )
 
     async def _put(self, part: Part, start: int, stop: int) -> Answer:
         span = f"bytes {self._sent}-{stop - 1}/{_total(part, stop)}"

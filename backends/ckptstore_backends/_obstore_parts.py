@@ -15,9 +15,9 @@ from ckptstore_backends._obstore_upload import Counted, pieces_of, uploaded
 from ckptstore_backends._orphans import Beginning
 from ckptstore_backends._replay import Replay
 from ckptstore_backends._retries import Patience, RetryPolicy
-from ckptstore_backends._transfer import NOT_OBEYED, Head, Passing, Unanswered, UploadGone
+from ckptstore_backends._transfer import NOT_OBEYED, Head, Unanswered, Unavailable, UploadGone
 
-_CURABLE = (Passing, Unanswered, UploadGone)
+_CURABLE = (Unavailable, Unanswered, UploadGone)
 
 
 class Looks(Protocol):

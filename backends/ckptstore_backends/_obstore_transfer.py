@@ -12,13 +12,14 @@ from typing import Any, Self, TypeVar
 
 from ckptstore.errors import ObjectChanged
 from ckptstore.objects import ByteRange, ObjectInfo
+from ckptstore_backends._memory import DEFAULT_BYTES, at_once
 from ckptstore_backends._obstore_client import ObstoreClient, ObstoreClients
 from ckptstore_backends._obstore_parts import PartsUpload
 from ckptstore_backends._orphans import Beginning, unwatched
 from ckptstore_backends._parts import MIB, part_sizes
 from ckptstore_backends._replay import Replay
 from ckptstore_backends._retries import Patience, RetryPolicy
-from ckptstore_backends._transfer import Chunk, Head, Passing
+from ckptstore_backends._transfer import Chunk, Head, Unavailable
 
 _T = TypeVar("_T")
 
@@ -37,11 +38,13 @@ class ObstoreLimits:
         stream_part_bytes: the size of a part when the length is unknown: 10,000 of them hold 293 GiB. From 32 MiB
             on, glibc would ask the kernel for new pages for every part, which doubled the time of a put.
         in_flight: how many parts may be under way.
+        memory_bytes: fewer are where they would take more: of small buffers, which are gathered, not of large ones.
     """
 
     part_bytes: int = 16 * MIB
     stream_part_bytes: int = 30 * MIB
     in_flight: int = 4
+    memory_bytes: int = DEFAULT_BYTES
 
 
 class ObstoreTransfer:
@@ -98,7 +101,8 @@ class ObstoreTransfer:
         least_bytes = self.limits.part_bytes if known is not None else self.limits.stream_part_bytes
         part_bytes = next(part_sizes(least_bytes, known))
         replay = Replay(chain(first, views), _KEPT_PARTS * part_bytes, known)
-        upload = PartsUpload(self._client, key, part_bytes, self.limits.in_flight)
+        in_flight = at_once(self.limits.in_flight, part_bytes, self.limits.memory_bytes)
+        upload = PartsUpload(self._client, key, part_bytes, in_flight)
         with self._watched(key) as beginning:
             size_bytes, answer = upload.send(replay, self, self._policy, beginning)
         return answer if isinstance(answer, ObjectInfo) else self._written(key, size_bytes, answer)
@@ -178,7 +182,7 @@ class ObstoreSource:
         while True:
             try:
                 return self._checked(await self.client.ask("get", self.key, send))
-            except Passing as error:
+            except Unavailable as error:
                 await patience.wait(error)
 
     def _condition(self) -> dict[str, Any]:
@@ -195,7 +199,7 @@ def _patiently(act: Callable[[], _T], policy: RetryPolicy) -> _T:
     while True:
         try:
             return act()
-        except Passing as error:
+        except Unavailable as error:
             patience.sleep(error)
 
 

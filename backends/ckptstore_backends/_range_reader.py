@@ -64,13 +64,13 @@ class _Reading:
         indexes = covering(span, self._requests)
         if len(indexes) == 1:
             return self._slice(indexes[0], span)
-        gathered = np.empty(span.size_bytes, np.uint8).data  # a bytearray would be filled with zeros first
+        gathered = np.empty(span.size_bytes, np.uint8)  # a bytearray would be filled with zeros first
         filled = 0
         for index in indexes:
-            piece = self._slice(index, span)
-            gathered[filled : filled + piece.nbytes] = piece
-            filled += piece.nbytes
-        return gathered
+            piece = np.frombuffer(self._slice(index, span), np.uint8)
+            np.copyto(gathered[filled : filled + piece.size], piece)  # lets the other threads run meanwhile
+            filled += piece.size
+        return gathered.data
 
     def cancel(self) -> None:
         """Give up what is under way."""

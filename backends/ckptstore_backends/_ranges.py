@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from ckptstore.objects import ByteRange
@@ -44,6 +44,12 @@ class RangeLimits:
     request_bytes: int = 16 * 1024 * 1024
     window_bytes: int = 128 * 1024 * 1024
     requests: int = 16
+
+    @classmethod
+    def within(cls, memory_bytes: int) -> RangeLimits:
+        """Return the limits that keep to so much memory."""
+        usual = cls()
+        return replace(usual, window_bytes=memory_bytes, request_bytes=min(usual.request_bytes, memory_bytes // 8))
 
 
 def coalesce(spans: Iterable[Span], limits: RangeLimits) -> list[Span]:

@@ -13,15 +13,16 @@ from typing import Any, TypeVar
 from ckptstore.errors import KeyNotFound, StoreError, StoreNotFound, StoreUnavailable
 from ckptstore_backends._bucket_address import full_key
 from ckptstore_backends._loop_thread import LoopThread
+from ckptstore_backends._memory import memory_of
 from ckptstore_backends._parts import MIB
 from ckptstore_backends._process import PerProcess
 from ckptstore_backends._reaching import obstacle
 from ckptstore_backends._retries import Patience
 from ckptstore_backends._s3_adapting import adapt
-from ckptstore_backends._s3_errors import expected_errors, translated, unreachable, was_answered
+from ckptstore_backends._s3_errors import expected_errors, translated, unreachable
 from ckptstore_backends._s3_options import new_filesystem, policy_of
 from ckptstore_backends._s3_session import Session, keys_of, session_of
-from ckptstore_backends._transfer import Damaged, Unanswered, WriteConflict
+from ckptstore_backends._transfer import Unanswered, Unavailable
 
 _T = TypeVar("_T")
 
@@ -52,6 +53,7 @@ class S3Client:
         self.prefix = prefix
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self.options = dict(options)
+        self.memory_bytes = memory_of(options)
         self.policy = policy_of(options)
         self._reached = False
         new_filesystem(self.options)  # contradictory options raise now, not in the middle of a run
@@ -100,8 +102,11 @@ class S3Client:
             try:
                 answer = await self._sent(method, key, params)
             except StoreUnavailable as error:
-                if "IfNoneMatch" in params or not self._is_worth_another(error):
+                creates = "IfNoneMatch" in params
+                if not self._is_worth_another(error) or (creates and isinstance(error, Unavailable)):
                     raise
+                if creates:
+                    raise Unanswered(*error.args) from error
                 await patience.wait(error)
             else:
                 metadata = answer.get("ResponseMetadata", {})
@@ -119,9 +124,7 @@ class S3Client:
         except StoreError:
             raise
         except expected_errors() as error:
-            self._reached = self._reached or was_answered(error)
             raise self.translated(error, method, key) from error
-        self._reached = True
         return answer
 
     def _allowed_s(self, method: str, params: Mapping[str, Any]) -> float | None:
@@ -137,9 +140,10 @@ class S3Client:
         limit_s = min(_CONNECT_LIMIT_S, config.connect_timeout)
         while found := await asyncio.to_thread(obstacle, client.meta.endpoint_url, limit_s):
             await patience.wait(unreachable(found, asked, self.url))
+        self._reached = True
 
     def _is_worth_another(self, error: StoreUnavailable) -> bool:
-        if isinstance(error, Damaged | Unanswered | WriteConflict):
+        if isinstance(error, Unavailable | Unanswered):
             return True
         if isinstance(error.__cause__, TimeoutError) or not self._reached:
             return False

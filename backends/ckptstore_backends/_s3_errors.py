@@ -78,7 +78,7 @@ def expected_errors() -> tuple[type[BaseException], ...]:
     import aiohttp
     from botocore.exceptions import BotoCoreError, ClientError
 
-    return (BotoCoreError, ClientError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
+    return (BotoCoreError, ClientError, aiohttp.ClientError, asyncio.TimeoutError, OSError, RecursionError)
 
 
 def translated(error: BaseException, asked: str, place: str, *, of_key: bool) -> StoreError:
@@ -102,11 +102,6 @@ def translated_answer(found: Answer, asked: str, place: str, *, of_key: bool) ->
     """Return the error to raise for an answer; otherwise as `translated`."""
     kind, advice = _judged(found, of_key=of_key)
     return kind(f"cannot {asked} in {place}: {found.code} (HTTP {found.status}){advice and '; ' + advice}")
-
-
-def was_answered(error: BaseException) -> bool:
-    """Whether a server sent any answer, so that there is one."""
-    return _answer(error) is not None
 
 
 def unanswered(kind: str, asked: str, place: str, *, again: bool = False) -> StoreUnavailable:
@@ -174,6 +169,11 @@ def _without_answer(error: BaseException, asked: str, place: str) -> StoreError:
     from botocore import exceptions as boto
 
     name = type(error).__name__
+    if isinstance(error, RecursionError):  # botocore asks where the bucket is, is redirected, asks where it is, ...
+        return StoreError(
+            f"cannot {asked} in {place}: the server redirects without saying where to; "
+            "check endpoint_url, and pass client_kwargs={'region_name': ...} with the region of the bucket"
+        )
     if isinstance(error, boto.ProfileNotFound):
         return AccessDenied(f"cannot {asked} in {place}: no such profile; correct profile= or AWS_PROFILE")
     if isinstance(error, _credential_errors()):

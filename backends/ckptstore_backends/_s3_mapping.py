@@ -11,7 +11,7 @@ _OPTIONS = frozenset({
     "anon", "endpoint_url", "key", "secret", "token", "username", "password", "profile", "session", "use_ssl",
     "client_kwargs", "config_kwargs", "s3_additional_kwargs", "requester_pays", "max_concurrency",
     "default_block_size", "default_fill_cache", "default_cache_type", "version_aware", "cache_regions",
-    "fixed_upload_size", "local_expiry_check", "deadline_s", "atomic_create",
+    "fixed_upload_size", "local_expiry_check", "deadline_s", "atomic_create", "memory_bytes",
 })  # fmt: skip
 _CLIENT_KWARGS = frozenset({"region_name", "endpoint_url", "verify", "use_ssl", "aws_access_key_id",
                             "aws_secret_access_key", "aws_session_token"})  # fmt: skip

@@ -21,7 +21,7 @@ from ckptstore_backends._s3_errors import WRONG_REGION, Answer, translated_answe
 from ckptstore_backends._s3_mapping import encryption
 from ckptstore_backends._s3_session import Session
 from ckptstore_backends._s3_upload import abort
-from ckptstore_backends._transfer import Passing
+from ckptstore_backends._transfer import Unavailable
 
 _AMAZON = re.compile(r"s3[.-](?:(?P<region>[a-z0-9-]+)\.)?(?P<suffix>amazonaws\.com(?:\.cn)?)")
 _DNS_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")  # a dot would not match the certificate
@@ -103,7 +103,7 @@ class S3Service:
         """Return the error to raise; an upload that may be left is aborted."""
         error = self._judged(failure, f"{method} {key!r}", key)
         if type(error) is StoreUnavailable and self._attempts is None:
-            error = Passing(*error.args)
+            error = Unavailable(*error.args)
         if failure.upload_id:
             self._abort(key, unquote(failure.upload_id), error)
         return error

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from ckptstore.errors import InvalidURL, MissingDependency
 from ckptstore.objects import redact
 from ckptstore_backends import _bucket_address
+from ckptstore_backends._memory import memory_of
 from ckptstore_backends._retries import RetryPolicy
 
 _OURS = frozenset({"self", "kwargs", "asynchronous", "loop"})
 _OF_THE_SESSION = frozenset({"profile"})
-_OF_THIS_STORE = frozenset({"deadline_s", "atomic_create"})
+_OF_THIS_STORE = frozenset({"deadline_s", "atomic_create", "memory_bytes"})
 _OF_FSSPEC = frozenset({"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"})
 
 # The name of a bucket, or the ARN of an access point: what botocore takes for Bucket.
@@ -31,11 +32,12 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         TypeError: naming an unknown one.
-        ValueError: for a deadline that is none.
+        ValueError: for a deadline or a number of bytes that is none.
         InvalidURL: for an endpoint with credentials in it.
         MissingDependency: s3fs is not installed.
     """
     known = known_options()
+    memory_of(options)
     if not float(options.get("deadline_s", 1)) > 0:
         raise ValueError(f"deadline_s is {options['deadline_s']!r}; give seconds above 0")
     if unknown := sorted(set(options) - known - _OF_FSSPEC):

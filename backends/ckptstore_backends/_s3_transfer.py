@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from ckptstore.errors import ObjectChanged, StoreError, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
+from ckptstore_backends._memory import DEFAULT_BYTES, at_once
 from ckptstore_backends._parts import MIB, Part, part_sizes, regroup
 from ckptstore_backends._retries import Patience
 from ckptstore_backends._s3_answers import extent_of, info_of_found, info_of_written, quoted, version_of
@@ -29,11 +30,13 @@ class UploadLimits:
     Attributes:
         part_bytes: up to here it is one PUT; beyond, the size of the first parts.
         in_flight: how many parts may be under way.
+        memory_bytes: fewer are where they would take more; each is a copy.
         grow: whether parts of a stream grow, so that 10,000 of them hold any object. Some servers want all alike.
     """
 
     part_bytes: int = 16 * MIB
     in_flight: int = _PARTS_IN_FLIGHT
+    memory_bytes: int = DEFAULT_BYTES
     grow: bool = True
 
 
@@ -47,6 +50,7 @@ class S3fsTransfer:
         options = client.options
         self.limits = UploadLimits(
             in_flight=int(options.get("max_concurrency", _PARTS_IN_FLIGHT)),
+            memory_bytes=client.memory_bytes,
             grow=not options.get("fixed_upload_size", False),
         )
 
@@ -78,7 +82,8 @@ class S3fsTransfer:
 
     def _upload_parts(self, key: str, parts: Iterable[Part]) -> ObjectInfo:
         size_bytes = 0
-        with MultipartUpload(self._client, key, self.limits.in_flight) as upload:
+        in_flight = at_once(self.limits.in_flight, self.limits.part_bytes, self.limits.memory_bytes)
+        with MultipartUpload(self._client, key, in_flight) as upload:
             for part in parts:
                 upload.add("upload_part", Body=part.joined())
                 size_bytes += part.size_bytes

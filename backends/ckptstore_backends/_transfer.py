@@ -23,15 +23,15 @@ class UploadGone(StoreError):
     """A multipart upload is not there: aborted, completed, or never begun."""
 
 
-class Passing(StoreUnavailable):
+class Unavailable(StoreUnavailable):
     """What was asked failed for now, and the client does not try again: worth another attempt."""
 
 
-class WriteConflict(Passing):
+class WriteConflict(Unavailable):
     """Another conditional write to the same key is under way; this one was not obeyed."""
 
 
-class Damaged(Passing):
+class Damaged(Unavailable):
     """What arrived is not what was sent, and was refused."""
 
 

@@ -47,12 +47,13 @@ class GCSStore(BucketStore):
         prefix: where the keys begin; "" is the whole bucket.
         storage_options: as gcsfs takes them: project, token, endpoint_url, requester_pays, session_kwargs,
             requests_timeout, ... Credentials that are not given are searched for as gcsfs does, but a metadata server
-            that cannot be connected to is not waited for. And three more. bulk, "obstore" or "gcsfs", is what moves
+            that cannot be connected to is not waited for. And four more. bulk, "obstore" or "gcsfs", is what moves
             the bytes of objects; left out, it is gcsfs where obstore is not installed or would not get through: with
             endpoint_url or STORAGE_EMULATOR_HOST (emulators lack the XML interface that obstore speaks), with
             session_kwargs, with a client certificate, and with GOOGLE_SERVICE_ACCOUNT in the environment. deadline_s
             (180) is how long a request may go on failing without progress; a third of it is the longest silence.
-            atomic_create=False says that the server ignores preconditions: creates are refused then.
+            atomic_create=False says that the server ignores preconditions: creates are refused then. memory_bytes
+            (128 MiB) is how much one transfer may hold beside what it is given and hands out.
 
     Opening makes no request. A version is a generation. A get, a stat, a put of up to 4 MiB and a create are one
     request each; what is larger moves in parallel parts through obstore. A server that nobody could connect to yet

@@ -62,9 +62,10 @@ class S3Store(BucketStore):
         prefix: where the keys begin; "" is the whole bucket.
         storage_options: as s3fs takes them: key, secret, token, profile, anon, endpoint_url, client_kwargs,
             config_kwargs, s3_additional_kwargs, requester_pays, max_concurrency (parts in flight), ... What is
-            not given comes from the environment and the profile files, as botocore finds it. And two of this
+            not given comes from the environment and the profile files, as botocore finds it. And three of this
             store: deadline_s (180) is how long one request may go on failing or be silent, a part of 16 MiB being
-            one; atomic_create=False says that the server ignores If-None-Match, so that creates are refused.
+            one; atomic_create=False says that the server ignores If-None-Match, so that creates are refused;
+            memory_bytes (128 MiB) is how much one transfer may hold beside what it is given and hands out.
 
     Opening makes no request. A get, a stat, a put of up to 16 MiB and a create are one request each; larger
     objects move in parallel parts, through obstore where it is installed and can do what the options ask for, else
@@ -95,7 +96,7 @@ class S3Store(BucketStore):
         self._has_obstore = obstore_installed()
         self._s3fs = S3fsTransfer(self._client)
         service = S3Service(self._client)
-        limits = ObstoreLimits(in_flight=self._s3fs.limits.in_flight)
+        limits = ObstoreLimits(in_flight=self._s3fs.limits.in_flight, memory_bytes=self._client.memory_bytes)
         self._obstore = ObstoreTransfer(
             ObstoreClient(self._client.url, service),
             limits,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import eq, is_
+from itertools import compress
+from operator import eq, is_, ne
 from typing import Self, TypeVar
 
 import torch
@@ -148,9 +149,7 @@ class Blueprint:
 
     def _moved_alone(self, tensors: Sequence[torch.Tensor], pointers: Sequence[int]) -> bool:
         """Whether each tensor with another address is all there is in a storage of its own, as it was before."""
-        for position, (now, before) in enumerate(zip(pointers, self._pointers, strict=True)):
-            if now == before:
-                continue
+        for position in compress(range(len(pointers)), map(ne, pointers, self._pointers)):
             number, storage = self._numbers[position], tensors[position].untyped_storage()
             if (
                 self._uses[number] > 1

@@ -21,7 +21,7 @@ __all__ = ["Flat", "Section", "flatten"]
 
 _TENSOR = ...
 _DICT, _ORDERED, _LIST, _TUPLE = range(4)
-_TEXT = frozenset({str})
+_TEXT, _INTS = frozenset({str}), frozenset({int})
 _TENSOR_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 _SECTION_ITEMS = 16
 _MARSHAL_BY_VALUE = 2  # later versions refer back to objects met before, so the bytes of equal values can differ
@@ -152,9 +152,12 @@ class _Flattening:
         self._add_all(value, levels)
 
     def _add_all(self, values: Any, levels: int) -> None:
-        if _TENSOR_TYPES.issuperset(map(type, values)):  # the many small dicts of an optimizer's state
+        kinds = set(map(type, values))
+        if kinds <= _TENSOR_TYPES:  # the many small dicts of an optimizer's state
             self.tensors.extend(values)
             self.tokens.extend((_TENSOR,) * len(values))
+        elif kinds <= AS_IT_IS or (kinds == _INTS and max(map(int.bit_length, values)) <= MAX_INT_BITS):
+            self.tokens.extend(values)
         else:
             for value in values:
                 self.add(value, levels)

@@ -60,8 +60,8 @@ class Mould:
 
     def fill(self, image: Image, located: Located, copy_from_device: CopyFromDevice) -> None:
         """Copy every record into an image."""
-        targets = [image.addresses[number] for number in self._small]
-        sources = [located.addresses[number] for number in self._small]
+        targets = map(image.addresses.__getitem__, self._small)
+        sources = map(located.addresses.__getitem__, self._small)
         deque(map(_memmove, targets, sources, self._small_sizes), maxlen=0)
         for number in self._large:
             image.record(number).copy_(_bytes_of(located.tensors[number]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from ckptstore.objects import Buffer
 
-__all__ = ["Answer", "as_json", "console", "fact_table", "one_line", "print_answer", "styled", "table"]
+__all__ = ["Answer", "as_json", "console", "fact_table", "one_line", "print_answer", "printable", "styled", "table"]
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,21 @@ def print_answer(answer: Answer, *, as_document: bool) -> None:
 
 
 def _print_page(page: Iterable[RenderableType]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     out = console()
+    parts = (printable(part) if isinstance(part, str) else part for part in page)
     if out.is_terminal:
-        for part in page:
-            out.print(part)
+        for part in parts:
+            if isinstance(part, Text):
+                out.print(part, no_wrap=True, overflow="ellipsis")
+            else:
+                out.print(part)
         return
-    for part in page:  # whoever reads this wants no spaces at the end, and sentences in one line
+    for part in parts:  # whoever reads this wants no spaces at the end, and sentences in one line
         with out.capture() as captured:
-            out.print(part, soft_wrap=isinstance(part, str))
+            out.print(part, soft_wrap=not isinstance(part, Table))
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
@@ -89,25 +100,34 @@ def styled(text: str, style: str) -> Text:
     """Return text in a style, which only a terminal shows."""
     from rich.text import Text
 
-    return Text(text, style=style)
+    return Text(printable(text), style=style)
 
 
 def one_line(text: str) -> Text:
     """Return text that is cut where the terminal ends."""
     from rich.text import Text
 
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """Return a table without lines. A column's name may begin with ``>``: flush right, or ``*``: as wide as there is.
+def printable(text: str) -> str:
+    """Return text that a terminal shows and does not obey: control characters, as stored text may hold, are named."""
+    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
 
-    Only the columns marked ``*`` give way where the terminal is narrow.
+
+def table(*columns: str) -> Table:
+    """Return a table without lines, of cells that are `printable`.
+
+    A column's name may begin with ``>``: flush right, or ``*``: as wide as there is. Only those marked ``*`` give way
+    where the terminal is narrow.
     """
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left",
-                 header_style="bold")  # fmt: skip
+    class Rows(Table):
+        def add_row(self, *cells: Any, **settings: Any) -> None:
+            super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **settings)
+
+    made = Rows(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         name = column.lstrip(">*")
         made.add_column(
@@ -125,5 +145,5 @@ def fact_table(pairs: Iterable[tuple[str, str]]) -> Table:
     made.add_column(no_wrap=True, style="bold")
     made.add_column(overflow="fold")
     for name, text in pairs:
-        made.add_row(f"  {name}", text)
+        made.add_row(f"  {name}", printable(text))
     return made

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from ckptstore.cli.addresses import STORE_VARIABLE, Address, WrongUse, check_place, nearby_store, split_words
-from ckptstore.cli.answers import Answer, as_json, print_answer
+from ckptstore.cli.answers import Answer, as_json, print_answer, printable
 from ckptstore.cli.completion import complete_word
 from ckptstore.cli.drawing import DrawnProgress
 from ckptstore.cli.failures import PIPE_CLOSED, describe_failure, exit_code_of
@@ -216,7 +216,7 @@ def _failures_are_lines(given: dict[str, Any]) -> Iterator[Call]:
         if given["debug"]:
             traceback.print_exc()
         failure = describe_failure(error)
-        sys.stderr.write(f"ckptstore: {failure['error']['message']}\n")
+        sys.stderr.write(f"ckptstore: {printable(failure['error']['message'])}\n")
         if given["json"]:
             sys.stdout.write(as_json(failure) + "\n")
         raise typer.Exit(exit_code_of(error)) from None

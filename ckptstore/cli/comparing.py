@@ -109,7 +109,7 @@ def _state(component: str, found: ExperimentDiff) -> str:
     if had != has:
         return "given now" if has else "no longer given"
     if component in found.components:
-        return "changed; the file that would tell how was written over"
+        return "changed" if found.problems else "changed; the file that would tell how was written over"
     return "the same" if has else "never given"
 
 

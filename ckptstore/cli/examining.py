@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ckptstore.cli.addresses import WrongUse
 from ckptstore.cli.answers import Answer
 from ckptstore.cli.command import Call, command
 from ckptstore.cli.panels import KEEP
@@ -32,5 +33,5 @@ def doctor(
     try:
         found = examine(call.place(place), limit_s=limit, **call.options)
     except TypeError as error:  # an option that the backend does not know
-        raise typer.BadParameter(str(error)) from error
+        raise WrongUse(str(error)) from error
     return Answer(found.as_dict(), (str(found),), exit_code=0 if found.ok else 1)

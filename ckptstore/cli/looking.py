@@ -74,9 +74,8 @@ def _page(store: Store, found: Sequence[Overview]) -> Iterator[Any]:
             size_text(one.size_bytes), best_text(one),
         )  # fmt: skip
     yield rows
-    for one in found:
-        if one.problem:
-            yield f"\n{one.exp_hash}: {one.problem}"
+    if problems := [f"{one.exp_hash}: {one.problem}" for one in found if one.problem]:
+        yield "\n" + "\n".join(problems)
     checkpoints = sum(len(one.steps) for one in found)
     if checkpoints > _MOST_HEADERS and not any(one.best for one in found):
         yield f"\nbest: not looked for in {checkpoints:,} checkpoints; --metric NAME does"
@@ -96,7 +95,7 @@ def _nothing_yet(store: Store) -> tuple[str, ...]:
 
 def steps_text(steps: Sequence[int]) -> str:
     """Return how many checkpoints there are, and the highest step."""
-    return f"{len(steps):,} to {steps[-1]}" if steps else "-"
+    return f"{len(steps):,}, to {steps[-1]}" if steps else "-"
 
 
 def best_text(one: Overview) -> str:

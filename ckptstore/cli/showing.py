@@ -11,7 +11,7 @@ from ckptstore.cli.command import Call, Words, command
 from ckptstore.cli.looking import MetricOption
 from ckptstore.cli.panels import LOOK
 from ckptstore.cli.values import metric_option
-from ckptstore.errors import CkptStoreError
+from ckptstore.errors import CheckpointNotFound, CkptStoreError
 from ckptstore.objects import redact
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ def _experiment_lines(
         yield "checkpoints", "none yet"
     if found.best:
         yield "best", f"{found.best.metric} {number_text(found.best.value)} at step {found.best.step}"
-    if unsound := [
-        (one, header) for one, header in zip(records, headers, strict=True) if header.condition != "sound"
-    ]:
-        yield "problem", "\n".join(f"step {one.step}: {header.condition}: {header.detail}" for one, header in unsound)
+    yield from _unsound_lines(records, headers)
     sizes = ", ".join(f"{name} {size_text(size)}" for name, size in _sizes(objects).items())
     yield "size", f"{size_text(found.size_bytes)} in {count_text(found.objects, 'object')}: {sizes}"
 
@@ -120,8 +117,20 @@ def _checkpoints_text(
     found: Overview, records: Sequence[CheckpointRecord], headers: Sequence[Header]
 ) -> Iterator[str]:
     runs = len({header.run_id for header in headers if header.run_id})
-    yield f"{len(records):,}, steps {records[0].step} to {records[-1].step}, {count_text(max(runs, 1), 'run')}"
+    steps = f"steps {records[0].step} to {records[-1].step}" if len(records) > 1 else f"step {records[0].step}"
+    yield f"{len(records):,}, {steps}, {count_text(max(runs, 1), 'run')}"
     yield f"the last saved {age_text(found.saved_at)} ago: {metadata_text(headers[-1].metadata)}"
+
+
+def _unsound_lines(records: Sequence[CheckpointRecord], headers: Sequence[Header]) -> Iterator[tuple[str, str]]:
+    for record, header in zip(records, headers, strict=True):
+        if header.condition != "sound":
+            label = "problem" if header.condition == "damaged" else "note"
+            yield label, f"step {record.step} is {header.condition}: {_reason(header)}"
+
+
+def _reason(header: Header) -> str:
+    return header.detail.rpartition("cannot be read: ")[2]
 
 
 def _when(found: Overview) -> str:
@@ -131,7 +140,6 @@ def _when(found: Overview) -> str:
 def _change(experiment: Experiment, parent: str | None) -> str:
     from ckptstore.comparing.experiments import compare_experiments
     from ckptstore.comparing.sentences import phrase
-    from ckptstore.errors import CheckpointNotFound
     from ckptstore.experiment import Experiment
 
     if parent is None:
@@ -228,7 +236,7 @@ def _checkpoint(experiment: Experiment, step: Step) -> Answer:
 def _checkpoint_lines(record: CheckpointRecord, header: Header) -> Iterator[tuple[str, str]]:
     yield "key", record.info.key
     if header.condition != "sound":
-        yield "problem", f"{header.condition}: {header.detail}"
+        yield "problem", f"{header.condition}: {_reason(header)}"
     saved_at = header.saved_at or record.modified
     yield "saved", f"{time_text(saved_at)}, {age_text(saved_at)} ago"
     yield "size", size_text(record.info.size_bytes) + (" (compressed)" if record.compressed else "")

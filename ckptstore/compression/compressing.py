@@ -10,14 +10,14 @@ from ckptstore import keys
 from ckptstore.archive.content import PlainContent
 from ckptstore.archive.index import naming
 from ckptstore.compression.copies import check_content, content_digest
-from ckptstore.compression.elements import RecordCheck, described
+from ckptstore.compression.elements import Described, described
 from ckptstore.compression.report import CompressReport, Outcome
 from ckptstore.compression.selection import Forms, check_steps, forms_of, newest_steps
-from ckptstore.compression.work import Task, carried_out, check_unchanged, outcome
+from ckptstore.compression.work import Task, carried_out, give_way, outcome, take_back
 from ckptstore.errors import CorruptCheckpoint, KeyNotFound, ObjectChanged
 from ckptstore.experiment import Experiment, chosen_hashes
 from ckptstore.opening import StoreLike, opened
-from ckptstore.packing import PackedContent, Packing, Piece
+from ckptstore.packing import PackedContent, Packing
 from ckptstore.progress import Progress, Silent
 from ckptstore.records import RecordCache
 from ckptstore.store import ObjectInfo, Store, redact
@@ -123,34 +123,37 @@ class _Compression:
         if packed is not None and self._matches(packed):
             return self._switched(packed)
         with naming(self.store, self.plain.key):
-            pieces, check = described(PlainContent(self.store, self.plain))
-            stored, digest = self._store(pieces, check)
+            stored, digest = self._store(described(PlainContent(self.store, self.plain)))
         if stored.size_bytes > _MOST_REMAINING * self.plain.size_bytes:
-            self.store.delete([stored.key])
+            take_back(self.store, stored, self.plain)
             return outcome(self.forms, "kept", "it does not get smaller", now=self.plain)
         self._check(stored, digest)
         return self._switched(stored)
 
-    def _store(self, pieces: Sequence[Piece], check: RecordCheck) -> tuple[ObjectInfo, str]:
+    def _store(self, original: Described) -> tuple[ObjectInfo, str]:
         def observe(data: memoryview) -> None:
-            check.take(data)
+            original.observe(data)
             self.options.progress.advance(size_bytes=len(data))
 
+        content = PlainContent(self.store, self.plain)
         packing = Packing(
-            PlainContent(self.store, self.plain).read,
-            pieces,
+            content.read,
+            original.pieces,
             level=self.options.level,
             workers=self.options.workers,
             observe=observe,
         )
         key = keys.compressed_checkpoint_key(self.forms.exp_hash, self.forms.step)
-        return self.store.put(key, packing), packing.content_digest
+        stored = self.store.put(key, packing)
+        if original.check is None:  # nothing told whether it was read right
+            check_content(content, self.plain.size_bytes, packing.content_digest)
+        return stored, packing.content_digest
 
     def _check(self, stored: ObjectInfo, digest: str) -> None:
         try:
             check_content(PackedContent(self.store, stored), self.plain.size_bytes, digest, self._read_back)
         except CorruptCheckpoint:
-            self.store.delete([stored.key])
+            take_back(self.store, stored, self.plain)
             raise
 
     def _matches(self, packed: ObjectInfo) -> bool:
@@ -164,8 +167,7 @@ class _Compression:
         return True
 
     def _switched(self, stored: ObjectInfo) -> Outcome:
-        check_unchanged(self.store, self.plain)
-        self.store.delete([self.plain.key])
+        give_way(self.store, self.plain, stored)
         return outcome(self.forms, "finished" if stored is self.forms.packed else "changed", now=stored)
 
     def _read_back(self, data: memoryview) -> None:

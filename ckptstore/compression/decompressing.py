@@ -14,7 +14,7 @@ from ckptstore.compression.copies import check_content, content_digest
 from ckptstore.compression.elements import described
 from ckptstore.compression.report import CompressReport, Outcome
 from ckptstore.compression.selection import Forms, check_steps, forms_of
-from ckptstore.compression.work import Task, carried_out, check_unchanged, outcome
+from ckptstore.compression.work import Task, carried_out, give_way, outcome, take_back
 from ckptstore.errors import CorruptCheckpoint
 from ckptstore.experiment import Experiment, chosen_hashes
 from ckptstore.objects import ByteRange
@@ -121,17 +121,21 @@ class _Decompression:
 
     def _beside(self, plain: ObjectInfo, content: PackedContent) -> Outcome:
         """Finish what was cut short; a `.pt` of another content was saved later, and is the checkpoint."""
-        _, check = described(PlainContent(self.store, plain))
-        found = content_digest(PlainContent(self.store, plain), check.take)
+        written = PlainContent(self.store, plain)
+        found = content_digest(written, described(written).observe)
         if found == content.footer.content_digest:
             return self._switched(plain, content)
         return outcome(self.forms, "kept", "its .pt was saved after the .pt.zst; compress it to replace that")
 
     def _switched(self, plain: ObjectInfo, content: PackedContent) -> Outcome:
         written, digest = PlainContent(self.store, plain), content.footer.content_digest
-        check_content(written, content.size_bytes, digest, self._read_back)
-        check_unchanged(self.store, self.packed)
-        self.store.delete([self.packed.key])
+        try:
+            check_content(written, content.size_bytes, digest, self._read_back)
+        except CorruptCheckpoint:
+            if plain is not self.forms.plain:
+                take_back(self.store, plain, self.packed)
+            raise
+        give_way(self.store, self.packed, plain)
         return outcome(self.forms, "finished" if plain is self.forms.plain else "changed", now=plain)
 
     def _read_back(self, data: memoryview) -> None:

@@ -1,75 +1,66 @@
-"""What a checkpoint's index tells of its bytes: where elements of which size lie, and the checksum of each record."""
+"""What a checkpoint's index tells of its bytes: where elements of which size lie, and what each byte has to be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from isal import isal_zlib
-
-from ckptstore.archive.container import FIXED_RECORDS, METADATA, Record, is_marked
+from ckptstore.archive.container import FIXED_RECORDS, METADATA, is_marked
 from ckptstore.archive.content import PlainContent
 from ckptstore.archive.foreign import is_foreign
 from ckptstore.archive.index import Contents, contents_of
 from ckptstore.archive.tensors import TensorRef
-from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
+from ckptstore.errors import UnsupportedFormat
 from ckptstore.objects import ByteRange
 from ckptstore.packing import Piece, lay_out, uniform
 from ckptstore.packing.layout import Segment
+from ckptstore.verifying.archives import ArchiveCheck
+from ckptstore.verifying.foreign import check_foreign
 
-__all__ = ["RecordCheck", "described"]
+__all__ = ["Described", "described"]
 
 _LARGEST_WIDTH = 8
 
 
-class RecordCheck:
-    """Checks the records of an archive while its bytes go by, in order."""
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What is known of a checkpoint before it is compressed.
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
-        self._next = 0
-        self._crc32 = 0
-        self._offset = 0
+    Attributes:
+        pieces: how it is cut.
+        check: takes its bytes, in order, and compares them with its index; None for a file of torch.save, which has
+            none and was read through already.
+    """
 
-    def take(self, data: memoryview) -> None:
+    pieces: list[Piece]
+    check: ArchiveCheck | None
+
+    def observe(self, data: memoryview) -> None:
         """Look at the next bytes.
 
         Raises:
-            CorruptCheckpoint: they end a record, and it does not match its CRC32.
+            CorruptCheckpoint: they are not what was written.
         """
-        start, self._offset = self._offset, self._offset + len(data)
-        while self._next < len(self._records):
-            record = self._records[self._next]
-            stop = record.offset + record.size_bytes
-            if record.offset > self._offset:
-                return
-            here = data[max(0, record.offset - start) : max(0, stop - start)]
-            self._crc32 = isal_zlib.crc32(here, self._crc32)
-            if stop > self._offset:
-                return
-            self._finish(record)
-
-    def _finish(self, record: Record) -> None:
-        if self._crc32 != record.crc32:
-            raise CorruptCheckpoint(f"record {record.name} does not match its CRC32; its bytes were changed")
-        self._next, self._crc32 = self._next + 1, 0
+        if self.check is not None:
+            self.check.feed(data)
 
 
-def described(content: PlainContent) -> tuple[list[Piece], RecordCheck]:
-    """Return how a checkpoint is cut for compression, and a check of its records. One or two requests.
+def described(content: PlainContent) -> Described:
+    """Return how a checkpoint is cut for compression, and a check of its bytes. One or two requests.
 
-    A file of torch.save has no index at its end: its element sizes are tried out.
+    A file of torch.save has no index at its end: it is read through, and its element sizes are tried out later.
 
     Raises:
         UnsupportedFormat: of a newer format, or no checkpoint.
-        CorruptCheckpoint: its index is damaged.
+        CorruptCheckpoint: it is damaged, as far as its index or torch.save's checksums tell.
     """
     tail = content.tail()
     if is_marked(tail):
         contents = contents_of(content, tail)
-        return _pieces(contents), RecordCheck(contents.records)
+        return Described(_pieces(contents), ArchiveCheck(contents))
     if not is_foreign(b"".join(content.read([ByteRange(0, 64)]))):
         raise UnsupportedFormat("it is no checkpoint: it neither ends as one of ckptstore nor begins as one of torch")
-    return uniform(content.size_bytes), RecordCheck(())
+    check_foreign(content)
+    return Described(uniform(content.size_bytes), None)
 
 
 def _pieces(contents: Contents) -> list[Piece]:

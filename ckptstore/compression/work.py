@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from ckptstore.errors import (
 from ckptstore.progress import Progress
 from ckptstore.store import ObjectInfo, Store, redact
 
-__all__ = ["Task", "Work", "carried_out", "check_unchanged", "outcome"]
+__all__ = ["Task", "Work", "carried_out", "give_way", "outcome", "take_back"]
 
 _ENDING = (AccessDenied, StoreFull, StoreNotFound, StoreUnavailable)
 """Errors that the next checkpoint would meet as well."""
@@ -96,15 +97,32 @@ def outcome(forms: Forms, action: Action, reason: str = "", *, now: ObjectInfo |
     return Outcome(forms.exp_hash, forms.step, key, action, forms.size_bytes, after, reason)
 
 
-def check_unchanged(store: Store, info: ObjectInfo) -> None:
-    """Make sure that an object, if it is still there, is the one that was read.
+def give_way(store: Store, old: ObjectInfo, new: ObjectInfo) -> None:
+    """Delete one form of a checkpoint, now that the other one was verified; no error where it is gone already.
 
     Raises:
+        KeyNotFound: the other one is gone; nothing was deleted.
+        ObjectChanged: one of them was replaced; nothing was deleted.
+    """
+    _check_unchanged(store, new)
+    with suppress(KeyNotFound):
+        _check_unchanged(store, old)
+        store.delete([old.key])
+
+
+def take_back(store: Store, new: ObjectInfo, old: ObjectInfo) -> None:
+    """Delete what was written and is of no use, as long as what it was made from is there."""
+    with suppress(KeyNotFound, ObjectChanged):
+        _check_unchanged(store, old)
+        store.delete([new.key])
+
+
+def _check_unchanged(store: Store, info: ObjectInfo) -> None:
+    """Make sure that an object is the one that was read or written.
+
+    Raises:
+        KeyNotFound: it is gone.
         ObjectChanged: it was replaced.
     """
-    try:
-        now = store.stat(info.key)
-    except KeyNotFound:
-        return
-    if now.version != info.version:
-        raise ObjectChanged(f"{info.key} in {redact(store.url)} was replaced meanwhile; it stays as it is")
+    if store.stat(info.key).version != info.version:
+        raise ObjectChanged(f"{info.key} in {redact(store.url)} was replaced meanwhile; nothing was deleted")

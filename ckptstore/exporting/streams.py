@@ -13,7 +13,7 @@ from ckptstore.objects import ByteRange
 
 __all__ = ["check_records", "pieces", "verified"]
 
-_PIECE_BYTES = 4 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 
 
 def pieces(start: int, size_bytes: int) -> list[ByteRange]:

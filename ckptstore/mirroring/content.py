@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -176,3 +176,37 @@ def told_equal(one: ObjectInfo, other: ObjectInfo) -> bool | None:
     for name in sorted(set(one.checksums) & set(other.checksums), reverse=True):  # MD5 says more than CRC32C
         return one.checksums[name] == other.checksums[name]
     return True if one.version == other.version and _ENTITY_TAG.fullmatch(one.version) else None
+
+
+class Stream:
+    """The iterable that a put pulls: an object of another store, its bytes digested as they pass.
+
+    Args:
+        store: where it is.
+        info: which it is.
+        sent: takes up the bytes.
+        watch: called with the length of every piece; what it raises ends the put, and nothing is published.
+        at_end: called when all bytes have passed and nothing is published yet, and the same goes for it.
+
+    Attributes:
+        size_bytes: the whole length, which some stores want to know.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        info: ObjectInfo,
+        sent: Fingerprint,
+        watch: Callable[[int], None],
+        at_end: Callable[[], object],
+    ) -> None:
+        self._store, self._info, self._sent, self._watch, self._at_end = store, info, sent, watch, at_end
+        self.size_bytes = info.size_bytes
+
+    def __iter__(self) -> Iterator[memoryview]:
+        with closing(ahead(chunks(self._store, self._info), 1)) as pieces:
+            for piece in pieces:
+                self._watch(piece.nbytes)
+                self._sent.update(piece)
+                yield piece
+        self._at_end()

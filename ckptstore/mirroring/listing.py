@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby, islice
 
 from ckptstore import keys
@@ -53,7 +54,7 @@ def all_experiments(source: Store, target: Store) -> Iterator[Both]:
     What lies under `keys.CHECKPOINTS` in no experiment's folder comes last, with an empty prefix.
     """
     strange: list[str] = []
-    with closing(_experiments(source)) as ours, closing(_experiments(target)) as theirs:
+    with closing(_experiments(target)) as theirs, closing(_experiments(source)) as ours:
         there = next(theirs, None)
         for prefix, objects in ours:
             if not prefix:
@@ -89,7 +90,11 @@ def _experiments(store: Store) -> Generator[tuple[str, list[ObjectInfo]]]:
 
 
 def _folder(info: ObjectInfo) -> str:
-    prefix = "/".join(info.key.split("/", 2)[:2]) + "/"
+    return _experiment_folder(info.key[: info.key.find("/", len(keys.CHECKPOINTS)) + 1])
+
+
+@lru_cache(maxsize=1024)
+def _experiment_folder(prefix: str) -> str:
     return prefix if keys.hash_of_prefix(prefix) else ""
 
 

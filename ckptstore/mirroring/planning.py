@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from ckptstore import keys
@@ -14,6 +15,9 @@ from ckptstore.mirroring.comparing import Verdict
 from ckptstore.mirroring.listing import Both
 from ckptstore.mirroring.report import Conflict
 from ckptstore.objects import ObjectInfo
+
+parsed_key = lru_cache(maxsize=16_384)(keys.parse_key)
+"""`keys.parse_key`, which is asked several times for each object of an experiment."""
 
 OnConflict: TypeAlias = Literal["stop", "source", "target", "newer"]
 """Who wins where both sides hold other content under one key; "stop" changes nothing and reports all of them."""
@@ -119,7 +123,7 @@ def chosen(both: Both, choice: Choice) -> list[ObjectInfo]:
 
 
 def _is_chosen(info: ObjectInfo, choice: Choice) -> bool:
-    parsed = keys.parse_key(info.key)
+    parsed = parsed_key(info.key)
     if parsed is None:
         return choice.kinds is None
     if parsed.step is not None and choice.steps is not None and parsed.step not in choice.steps:
@@ -129,13 +133,13 @@ def _is_chosen(info: ObjectInfo, choice: Choice) -> bool:
 
 def stage_of(key: str) -> Stage:
     """Return when an object goes."""
-    parsed = keys.parse_key(key)
+    parsed = parsed_key(key)
     return Stage.COMPANIONS if parsed is None else _STAGES.get(parsed.kind, Stage.COMPANIONS)
 
 
 def step_of(key: str) -> int | None:
     """Return the step of a checkpoint, in either form; None for anything else."""
-    parsed = keys.parse_key(key)
+    parsed = parsed_key(key)
     return None if parsed is None else parsed.step
 
 
@@ -194,7 +198,7 @@ class _Drafted:
             self._conflicts.append(conflict)
 
     def _replace(self, info: ObjectInfo, there: ObjectInfo) -> None:
-        parsed = keys.parse_key(info.key)
+        parsed = parsed_key(info.key)
         digest = keys.backup_digest_key(info.key)
         is_backup = parsed is not None and parsed.kind is Kind.BACKUP
         # a file never stands beside another file's checksum

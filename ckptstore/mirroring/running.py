@@ -15,12 +15,13 @@ from ckptstore.keys import Kind
 from ckptstore.mirroring.journal import Journal
 from ckptstore.mirroring.lineage import parent_of, parents_first
 from ckptstore.mirroring.listing import Both, all_experiments, one_folder
+from ckptstore.mirroring.outcome import Outcome, expected, message, reported
 from ckptstore.mirroring.places import check_apart
-from ckptstore.mirroring.planning import Choice, Copy, OnConflict, Plan, Stage
-from ckptstore.mirroring.report import MirrorReport, Removed, Transferred
+from ckptstore.mirroring.planning import Choice, OnConflict, Plan, Stage
+from ckptstore.mirroring.report import MirrorReport
 from ckptstore.mirroring.survey import Survey
 from ckptstore.mirroring.transfer import Carrier
-from ckptstore.mirroring.work import Outcome, Watch, Work
+from ckptstore.mirroring.work import Watch, Work
 from ckptstore.objects import redact
 from ckptstore.opening import StoreLike, opened
 from ckptstore.progress import Progress, Silent
@@ -31,7 +32,6 @@ __all__ = ["OnConflict", "mirror"]
 WORKERS = 8
 """How many objects are on their way at a time, where nothing else is asked."""
 
-_SAID = 3
 _OF_AN_ANCESTOR = frozenset({Kind.CONFIG, Kind.ARCHITECTURE, Kind.ARCHITECTURE_TEXT, Kind.PROVENANCE})
 
 
@@ -143,10 +143,10 @@ class _Mirror:
                 parents = self._parents(plans, pool)
                 plans, parents = self._with_ancestors(survey, plans, parents)
             stops = any(plan.conflicts for plan in plans)
-            outcome = _expected(plans) if self._asked.dry_run or stops else self._done(plans, parents)
+            outcome = expected(plans) if self._asked.dry_run or stops else self._done(plans, parents)
             outcome.failures += survey.failures
             outcome.gone += survey.gone
-            return self._report(plans, Outcome(failures=outcome.failures) if stops else outcome)
+            return self._concluded(plans, Outcome(failures=outcome.failures) if stops else outcome)
         finally:
             self._journal.close()
 
@@ -210,61 +210,22 @@ class _Mirror:
         work = Work(carrier, self._source, self._target, self._journal, watch)
         return work.run(plans, parents, self._asked.workers)
 
-    def _report(self, plans: Sequence[Plan], outcome: Outcome) -> MirrorReport:
-        report = MirrorReport(
-            source=redact(self._source.url),
-            target=redact(self._target.url),
-            dry_run=self._asked.dry_run,
-            experiments=tuple(sorted({plan.exp_hash for plan in plans if plan.exp_hash} - set(self._ancestors))),
+    def _concluded(self, plans: Sequence[Plan], outcome: Outcome) -> MirrorReport:
+        asked = MirrorReport(
+            redact(self._source.url),
+            redact(self._target.url),
+            self._asked.dry_run,
             ancestors=tuple(sorted(self._ancestors)),
-            transferred=tuple(sorted(outcome.transferred, key=lambda item: item.key)),
-            removed=tuple(sorted(outcome.removed, key=lambda item: item.key)),
-            kept=tuple(item for plan in plans for item in plan.kept),
-            conflicts=tuple(item for plan in plans for item in plan.conflicts),
-            failures=tuple(sorted(outcome.failures, key=lambda item: item.key)),
-            gone=tuple(sorted(outcome.gone)),
-            foreign=tuple(key for plan in plans for key in plan.foreign),
-            same_objects=sum(plan.same_objects for plan in plans) + len(outcome.same),
-            same_bytes=sum(plan.same_bytes for plan in plans) + sum(info.size_bytes for info in outcome.same),
             notes=tuple(self._notes(plans)),
             seconds=time.monotonic() - self._began,
         )
+        report = reported(asked, plans, outcome)
         if not report.ok and not report.dry_run:
-            raise MirrorIncomplete(_said(report), report)
+            raise MirrorIncomplete(message(report), report)
         return report
 
     def _notes(self, plans: Sequence[Plan]) -> Iterator[str]:
-        if not any(plan.exp_hash for plan in plans):
+        if self._asked.hashes is None and not any(plan.exp_hash for plan in plans):
             yield f"{redact(self._source.url)} holds no experiment"
         if self._journal.trouble:
             yield self._journal.trouble
-
-
-def _expected(plans: Iterable[Plan]) -> Outcome:
-    """Return what would be done."""
-    outcome = Outcome()
-    for plan in plans:
-        copies = [copy for stage in plan.copies.values() for copy in stage]
-        outcome.transferred += [_would_be(copy) for copy in copies]
-        outcome.removed += [Removed(info.key, info.size_bytes) for info in plan.removals]
-    return outcome
-
-
-def _would_be(copy: Copy) -> Transferred:
-    return Transferred(copy.key, copy.source.size_bytes, copy.replaced is not None)
-
-
-def _said(report: MirrorReport) -> str:
-    if report.conflicts:
-        keys_of = _some([item.key for item in report.conflicts])
-        return (
-            f"{report.source} and {report.target} hold other content under the same key, and nothing was changed: "
-            f"{keys_of}; choose on_conflict source, target or newer"
-        )
-    failed = _some([f"{item.key} ({item.error})" for item in report.failures])
-    return f"not everything of {report.source} is in {report.target}: {failed}; mirror again, what arrived stays"
-
-
-def _some(items: Sequence[str]) -> str:
-    rest = f" and {len(items) - _SAID} more" if len(items) > _SAID else ""
-    return ", ".join(items[:_SAID]) + rest

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged, StoreError
-from ckptstore.mirroring.ahead import ahead
 from ckptstore.mirroring.comparing import Comparison, Verdict
 from ckptstore.mirroring.content import (
-    CHUNK_BYTES,
     PART_BYTES,
     Fingerprint,
+    Stream,
     checksums_of,
-    chunks,
     digest_of,
     is_near,
     same_bytes,
@@ -24,12 +21,14 @@ from ckptstore.mirroring.content import (
 )
 from ckptstore.mirroring.planning import Copy
 from ckptstore.mirroring.report import Proof
+from ckptstore.mirroring.room import Room
 from ckptstore.objects import ObjectInfo, redact
 from ckptstore.store import Store
 
 _SERVER_COPY_BYTES = 1024 * 1024  # below, a copy on the server saves nothing
+# With a client for buckets, 75 MiB, less than 300 MiB in all; clients hold what they send and receive more than once.
 _ROOM_BYTES = 128 * 1024 * 1024
-_STREAM_BYTES = 96 * 1024 * 1024  # what a stream holds: a segment that arrives, and the parts that are under way
+_NEAR_STREAM_BYTES = 64 * 1024 * 1024
 _ALL = frozenset({"md5", "crc32c"})
 
 
@@ -75,7 +74,7 @@ class Carrier:
     def __init__(self, source: Store, target: Store, watch: Callable[[int], None]) -> None:
         self._source, self._target, self._watch = source, target, watch
         self._comparison = Comparison(source, target, thorough=False)
-        self._room = _Room(_ROOM_BYTES)
+        self._room = Room(_ROOM_BYTES)
         self._on_server = source.can_copy_to(target)
         self._reads_back = is_near(target)
         self._kept_checksums = frozenset[str]() if self._reads_back else _ALL
@@ -132,13 +131,17 @@ class Carrier:
             return Arrival(copy.source, info, self._proof(copy, info, sent))
 
     def _streamed(self, copy: Copy) -> Arrival:
-        with self._room.taken(_STREAM_BYTES):
+        with self._room.taken(self._held_bytes(copy)):
             if there := self._prepared(copy):
                 return there
             sent = Fingerprint(copy.source.size_bytes, self._wanted(copy))
-            info = self._target.put(copy.key, _Stream(self._source, copy.source, self._watch, sent))
-            if sent.proven_by(copy.source) is False:
-                raise self._damaged(copy, self._source, info)
+
+            def check() -> None:
+                if sent.proven_by(copy.source) is False:
+                    raise self._damaged(copy, self._source)
+                self._check_unchanged(copy)
+
+            info = self._target.put(copy.key, Stream(self._source, copy.source, sent, self._watch, check))
             return Arrival(copy.source, info, self._proof(copy, info, sent))
 
     def _copied_there(self, copy: Copy) -> Arrival:
@@ -147,29 +150,32 @@ class Carrier:
         self._watch(0)
         info = self._source.copy(copy.key, copy.key, target=self._target)
         self._watch(copy.source.size_bytes)
-        if self._source.stat(copy.key).version != copy.source.version:
-            self._target.delete([copy.key])
-            raise ObjectChanged(f"{copy.key!r} in {redact(self._source.url)} was replaced while it was copied")
-        return Arrival(copy.source, info, self._proof_of_copy(copy, info))
+        copied = replace(copy, source=self._source.stat(copy.key))  # a copy takes what is there when it is made
+        return Arrival(copied.source, info, self._proof_of_copy(copied, info))
 
     def _held_bytes(self, copy: Copy) -> int:
-        """Return what an object in one buffer takes: twice as much where a client puts it together of pieces."""
-        read_back = CHUNK_BYTES if self._reads_back else 0
-        return copy.source.size_bytes * (1 if is_near(self._source) else 2) + read_back
+        """Return what an object on its way takes; measured, where a bucket is among the two."""
+        far = [not is_near(store) for store in (self._source, self._target)]
+        if copy.source.size_bytes > PART_BYTES:
+            return _ROOM_BYTES if any(far) else _NEAR_STREAM_BYTES
+        return copy.source.size_bytes * (2 + 3 * sum(far)) // 2
 
     # -- before ---------------------------------------------------------------------------------------
 
     def _prepared(self, copy: Copy) -> Arrival | None:
         """Make sure that the target holds what it held when it was listed; return what it holds if that is equal."""
-        there = self._current(copy)
-        if copy.replaced is None:
-            return None if there is None else self._found_there(copy)
-        if there is not None and there.version != copy.replaced.version:
-            raise KeyExists(
-                f"{copy.key!r} in {redact(self._target.url)} was replaced since it was listed; mirror again"
-            )
+        if copy.replaced is None and self._current(copy) is not None:
+            return self._found_there(copy)
+        self._check_unchanged(copy)
         self._target.delete(copy.first_remove)
         return None
+
+    def _check_unchanged(self, copy: Copy) -> None:
+        there = self._current(copy)
+        if there is not None and (copy.replaced is None or there.version != copy.replaced.version):
+            raise KeyExists(
+                f"{copy.key!r} in {redact(self._target.url)} was written by somebody else meanwhile; mirror again"
+            )
 
     def _current(self, copy: Copy) -> ObjectInfo | None:
         try:
@@ -236,44 +242,3 @@ class Carrier:
         if damaged.left is not None:
             damaged.add_note(f"it is still there: {redact(self._target.url)} did not let it be deleted")
         return damaged
-
-
-class _Stream:
-    """The iterable that a put pulls.
-
-    Attributes:
-        size_bytes: the whole length, which some stores want to know.
-    """
-
-    def __init__(self, store: Store, info: ObjectInfo, watch: Callable[[int], None], sent: Fingerprint) -> None:
-        self._store, self._info, self._watch, self._sent = store, info, watch, sent
-        self.size_bytes = info.size_bytes
-
-    def __iter__(self) -> Iterator[memoryview]:
-        with closing(ahead(chunks(self._store, self._info), 1)) as pieces:
-            for piece in pieces:
-                self._watch(piece.nbytes)
-                self._sent.update(piece)
-                yield piece
-
-
-class _Room:
-    """Memory that many threads share: whoever wants more than is left waits."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._all = self._free = size_bytes
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, size_bytes: int) -> Iterator[None]:
-        """Hold so much of it, or all of it where it is less."""
-        size_bytes = min(size_bytes, self._all)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= size_bytes)
-            self._free -= size_bytes
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += size_bytes
-                self._changed.notify_all()

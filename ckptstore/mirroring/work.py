@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ckptstore.errors import (
@@ -15,8 +14,10 @@ from ckptstore.errors import (
     StoreFull,
     StoreNotFound,
     StoreUnavailable,
+    UnsupportedOperation,
 )
 from ckptstore.mirroring.journal import Journal
+from ckptstore.mirroring.outcome import Outcome
 from ckptstore.mirroring.planning import Copy, Plan, Stage, stage_of
 from ckptstore.mirroring.report import Failure, Removed, Transferred
 from ckptstore.mirroring.survey import current
@@ -26,7 +27,7 @@ from ckptstore.progress import Progress
 from ckptstore.store import Store
 
 _GIVE_UP_AFTER = 8
-_OF_THE_WHOLE_STORE = (AccessDenied, StoreFull, StoreNotFound, StoreUnavailable)
+_OF_THE_WHOLE_STORE = (AccessDenied, StoreFull, StoreNotFound, StoreUnavailable, UnsupportedOperation)
 
 Task: TypeAlias = Copy | ObjectInfo
 """An object to copy, or one of the target to delete."""
@@ -34,17 +35,6 @@ Task: TypeAlias = Copy | ObjectInfo
 
 class Stopped(Exception):
     """The mirror ends before it is done."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of the objects."""
-
-    transferred: list[Transferred] = field(default_factory=list)
-    removed: list[Removed] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    same: list[ObjectInfo] = field(default_factory=list)
 
 
 class Watch:

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections import defaultdict
 
 from ckptstore.store import Store
 
 __all__ = ["current_experiments", "note_current", "note_resumed", "resumed_steps"]
 
-_CURRENT: defaultdict[str, set[str]] = defaultdict(set)
+_CURRENT: weakref.WeakKeyDictionary[object, tuple[str, str]] = weakref.WeakKeyDictionary()
 _RESUMED: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+_CHANGING = threading.Lock()
 
 
-def note_current(store: Store, exp_hash: str) -> None:
-    """Remember that a manager of this process made an experiment its current one."""
-    _CURRENT[store.place].add(exp_hash)
+def _after_fork() -> None:
+    global _CHANGING  # noqa: PLW0603  # another thread, which the child does not have, may have held it
+    _CHANGING = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def note_current(holder: object, store: Store, exp_hash: str) -> None:
+    """Remember the current experiment of a manager, in place of the one before, as long as the manager lives."""
+    with _CHANGING:
+        _CURRENT[holder] = (store.place, exp_hash)
 
 
 def note_resumed(store: Store, exp_hash: str, step: int) -> None:
     """Remember that this process went on from a checkpoint."""
-    _RESUMED[store.place, exp_hash].add(step)
+    with _CHANGING:
+        _RESUMED[store.place, exp_hash].add(step)
 
 
 def current_experiments(store: Store) -> frozenset[str]:
-    """Return the experiments that were current in this process."""
-    return frozenset(_CURRENT.get(store.place, ()))
+    """Return the experiments that are current in this process."""
+    with _CHANGING:
+        return frozenset(exp_hash for place, exp_hash in _CURRENT.values() if place == store.place)
 
 
 def resumed_steps(store: Store, exp_hash: str) -> frozenset[int]:
     """Return the steps of an experiment that this process went on from."""
-    return frozenset(_RESUMED.get((store.place, exp_hash), ()))
+    with _CHANGING:
+        return frozenset(_RESUMED.get((store.place, exp_hash), ()))

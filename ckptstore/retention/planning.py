@@ -63,7 +63,7 @@ class Verdict:
         why: each reason to stay; of one that goes, that nothing keeps it.
         size_bytes: its size in the store.
         modified: when it was written, by the store's clock.
-        keys: its objects.
+        keys: its objects, the one that is read last: the other form must not take its place.
     """
 
     exp_hash: str
@@ -194,7 +194,7 @@ def _verdict(exp_hash: str, held: Held, reasons: Iterable[Mapping[int, str]]) ->
         why="; ".join(said) or "no policy keeps it",
         size_bytes=held.size_bytes,
         modified=held.record.modified,
-        keys=tuple(info.key for info in held.objects),
+        keys=tuple(info.key for info in sorted(held.objects, key=lambda info: info.key == held.record.info.key)),
     )
 
 

@@ -83,17 +83,20 @@ class AddressingTests(Medium):
         assert said.transfer
         assert all(isinstance(limit, str) and limit for limit in said.limits)
 
+    def test_it_can_copy_to_itself_where_it_says_that_bytes_stay_on_the_server(self, store: Store) -> None:
+        assert store.can_copy_to(store) == store.capabilities.server_side_copy
+
     def test_the_url_opens_the_same_place(self, store: Store) -> None:
         assert "://" in store.url
         store.put("folder/k", b"x")
         with self.opener(store)() as again:
-            assert again.url == store.url
+            assert (again.url, again.place) == (store.url, store.place)
             assert bytes(again.get("folder/k")) == b"x"
 
     def test_nothing_it_says_holds_a_secret(self, store: Store) -> None:
         with pytest.raises(KeyNotFound) as raised:
             store.get("absent")
-        said = [repr(store), str(store), store.url, str(store.path("k")), repr(store.path("k"))]
+        said = [repr(store), str(store), store.url, store.place, str(store.path("k")), repr(store.path("k"))]
         said += [repr(store.capabilities), str(raised.value), repr(raised.value)]
         assert not [text for text in said for secret in self.secrets(store) if secret in text]
 

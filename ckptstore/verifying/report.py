@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -77,6 +77,11 @@ class ExperimentFindings:
         """Whether there is no problem left."""
         return not any(finding.is_problem for finding in self.findings)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each kind, repaired ones included."""
+        return _counts(self.findings)
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
@@ -112,7 +117,7 @@ class VerifyReport:
     @property
     def counts(self) -> dict[str, int]:
         """How many findings there are of each kind, repaired ones included."""
-        return dict(sorted(Counter(finding.kind for finding in self._all()).items()))
+        return _counts(self._all())
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -122,7 +127,12 @@ class VerifyReport:
             "ok": self.ok,
             "counts": self.counts,
             "experiments": [
-                {**asdict(one), "ok": one.ok, "findings": [asdict(finding) for finding in one.findings]}
+                {
+                    **asdict(one),
+                    "ok": one.ok,
+                    "counts": one.counts,
+                    "findings": [asdict(finding) for finding in one.findings],
+                }
                 for one in self.experiments
             ],
             "outside": [asdict(finding) for finding in self.outside],
@@ -132,3 +142,7 @@ class VerifyReport:
         for one in self.experiments:
             yield from one.findings
         yield from self.outside
+
+
+def _counts(findings: Iterable[Finding]) -> dict[str, int]:
+    return dict(sorted(Counter(finding.kind for finding in findings).items()))
