@@ -159,7 +159,7 @@ class CheckpointManagerV2:
             logger.error("a checkpoint was lost while another error ends the program: %s", failure)
 
     def close(self) -> None:
-        """Wait until every save is durable, handle no signal any more, and close the store where it was opened here.
+        """Wait until every save is durable, give signals back, and close the store where this manager opened it.
 
         Raises:
             StoreError, SaveStalled: a background save failed (with ``on_error="warn"`` a warning).

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from contextlib import contextmanager
 
 import pytest
 
@@ -133,10 +134,11 @@ class Held(LocalStore):
     def _put(self, key, body):
         if key.endswith(".pt"):
             print("in flight", flush=True)
+            reached.set()
             sys.stdin.readline()
         return super()._put(key, body)
 
-before = sys.argv[2]
+before, reached = sys.argv[2], threading.Event()
 if before == "ignored":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if before == "leaves":
@@ -149,6 +151,7 @@ if before == "idle":
 else:
     handle = manager.save_model_checkpoint(model, step=1, blocking=False)
 if before == "forked":
+    reached.wait()
     if os.fork() == 0:
         signal.raise_signal(signal.SIGTERM)
         os._exit(1)
@@ -184,10 +187,15 @@ def test_a_forked_child_dies_of_sigterm_at_once_and_flushes_nothing(tmp_path):
     assert _steps(tmp_path) == [1]
 
 
+@contextmanager
 def _started(folder, before):
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", PROGRAM, str(folder), before]
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def _steps(folder):

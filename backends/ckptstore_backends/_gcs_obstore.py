@@ -18,6 +18,7 @@ from ckptstore_backends._gcs_objects import stat
 from ckptstore_backends._gcs_xml import abort
 from ckptstore_backends._obstore_client import ObstoreClients
 from ckptstore_backends._obstore_errors import ObstoreFailure
+from ckptstore_backends._orphans import REPEATED_AFTER_S
 from ckptstore_backends._parts import MIB
 from ckptstore_backends._transfer import UploadGone
 
@@ -118,7 +119,7 @@ class GCSService:
                 "max_retries": _RETRIES,
                 "retry_timeout": timedelta(seconds=deadline_s),
                 "backoff": {
-                    "init_backoff": timedelta(seconds=self._client.retries.first_s),
+                    "init_backoff": timedelta(seconds=REPEATED_AFTER_S),
                     "max_backoff": timedelta(seconds=self._client.retries.longest_s),
                     "base": 2,
                 },

@@ -9,8 +9,8 @@ from ckptstore.hashing.scheme import SCHEME_VERSION, combine
 from ckptstore.hashing.wrappers import WRAPPER_SEGMENTS, clean_names, unwrap
 
 __all__ = [
-    "WRAPPER_SEGMENTS",
     "SCHEME_VERSION",
+    "WRAPPER_SEGMENTS",
     "ExperimentHashGenerator",
     "ModelDescription",
     "SampleSet",
