@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import uuid
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def _no_cloud_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory)
         patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
         patch.setenv("CKPTSTORE_CACHE", str(tmp_path_factory.mktemp("cache")))  # not the developer's own
+        # Fresh processes are forked from one that has these already. Not obstore, which ends a process so made.
+        multiprocessing.set_forkserver_preload(["ckptstore.testing", "gcsfs", "s3fs"])
         yield
 
 

@@ -91,7 +91,7 @@ class CreatingTests(Medium):
     def test_one_of_racing_processes_wins(self, store: Store) -> None:
         keys = [f"race/{i}" for i in range(20)]
         racers = [bytes([i]) * 1000 for i in range(3)]
-        won = in_processes("spawn", create_each, [(self.opener(store), keys, data) for data in racers])
+        won = in_processes("fresh", create_each, [(self.opener(store), keys, data) for data in racers])
         assert Counter(itertools.chain.from_iterable(won)) == Counter(keys)
         for data, mine in zip(racers, won, strict=True):
             assert all(self.peek(store, key) == data for key in mine)

@@ -99,7 +99,7 @@ class ListingTests(Medium):
         before = next(iter(store.list()))
         assert list(store.list_prefixes()) == ["a/"]
         wrote = {"a/mine": b"replaced", "a/theirs": b"x", "b/theirs": b"y"}
-        assert in_processes("spawn", write_each, [(self.opener(store), wrote)]) == [3]
+        assert in_processes("fresh", write_each, [(self.opener(store), wrote)]) == [3]
         assert {info.key: info.size_bytes for info in store.list()} == {"a/mine": 8, "a/theirs": 1, "b/theirs": 1}
         assert list(store.list_prefixes()) == ["a/", "b/"]
         assert store.stat("a/mine").version != before.version

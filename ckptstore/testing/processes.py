@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -16,21 +17,31 @@ __all__ = ["create_each", "in_processes", "replace_each", "use_everything", "wri
 Result = TypeVar("Result")
 
 _LIMIT_S = 60.0
+_START = {
+    "fork": "fork",
+    "fresh": "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn",
+}
 
 
 def in_processes(
-    method: Literal["spawn", "fork"], work: Callable[..., Result], calls: Sequence[tuple[Any, ...]]
+    method: Literal["fresh", "fork"], work: Callable[..., Result], calls: Sequence[tuple[Any, ...]]
 ) -> list[Result]:
     """Run ``work(*call)`` for every call, each in a process of its own, all at once; return the results in order.
+
+    Args:
+        method: "fork" inherits everything from this process, "fresh" nothing but the environment. What
+            `multiprocessing.set_forkserver_preload` names is imported once for all fresh ones.
+        work: a function of a module.
+        calls: arguments, each for one process.
 
     Raises:
         AssertionError: when one hangs, raises, or ends otherwise than with exit code 0.
     """
-    context: Any = multiprocessing.get_context(method)  # the stubs hide Process behind two types
+    context: Any = multiprocessing.get_context(_START[method])  # the stubs hide Process behind two types
     running = []
     for call in calls:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_report, args=(sender, work, call))
+        process = context.Process(target=_report, args=(sender, work, call, dict(os.environ)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of fork beside threads: it is the test
             process.start()
@@ -44,7 +55,10 @@ def in_processes(
             process.join()
 
 
-def _report(sender: Connection, work: Callable[..., object], call: tuple[Any, ...]) -> None:
+def _report(
+    sender: Connection, work: Callable[..., object], call: tuple[Any, ...], environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)  # a server that forks has that of the moment it began
     sender.send(work(*call))
     sender.close()
 

@@ -61,7 +61,7 @@ class SharingTests(Medium):
     def test_processes_may_replace_one_object_at_once(self, store: Store) -> None:
         candidates = [bytes([i]) * 5000 for i in range(3)]
         calls = [(self.opener(store), "race/k", data, 30) for data in candidates]
-        assert in_processes("spawn", replace_each, calls) == [30, 30, 30]
+        assert in_processes("fresh", replace_each, calls) == [30, 30, 30]
         assert self.peek(store, "race/k") in candidates
         assert list(store.list_uploads()) == []
 
