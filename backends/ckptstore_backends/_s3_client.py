@@ -138,7 +138,9 @@ class S3Client:
         attempts = (config.retries or {}).get("total_max_attempts", _CONNECTIONS)
         patience = Patience(replace(self.policy, attempts=attempts))
         limit_s = min(_CONNECT_LIMIT_S, config.connect_timeout)
-        while found := await asyncio.to_thread(obstacle, client.meta.endpoint_url, limit_s):
+        authorities = (await session_of(self._filesystem, self.options)).authorities
+        url = client.meta.endpoint_url
+        while found := await asyncio.to_thread(obstacle, url, limit_s, authorities=authorities):
             await patience.wait(unreachable(found, asked, self.url))
         self._reached = True
 

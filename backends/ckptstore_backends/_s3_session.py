@@ -31,6 +31,15 @@ class Session:
     verify: bool | str | None
 
     @property
+    def authorities(self) -> str | None:
+        """The file of certificates that botocore goes by; None where it trusts everybody."""
+        from botocore.httpsession import get_cert_path
+
+        wanted: Any = True if self.verify is None else self.verify  # a path too, whatever its stubs say
+        found = get_cert_path(wanted)
+        return str(found) if found else None
+
+    @property
     def trust(self) -> dict[str, Any]:
         """The same in obstore's words."""
         if self.verify is False:
