@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Collection
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ckptstore.errors import SaveReplaced, SaveStalled
+from ckptstore.handle import LOOK_EVERY_S
 from ckptstore.notices import logger, warn
-from ckptstore.store import StorePath
 
 Policy: TypeAlias = Literal["wait", "replace"]
 OnError: TypeAlias = Literal["raise", "warn"]
-
-_LOOK_EVERY_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class SaveHandle:
-    """A save on its way.
-
-    Attributes:
-        step: of the checkpoint.
-        path: where it will lie.
-        stall_seconds: how long the call that started it took: what training waited.
-    """
-
-    step: int
-    path: StorePath
-    stall_seconds: float
-    _outcome: Future[None] = field(repr=False)
-
-    def done(self) -> bool:
-        """Whether it has ended, well or not."""
-        return self._outcome.done()
-
-    def result(self, timeout_s: float | None = None) -> StorePath:
-        """Wait until the checkpoint is durable and return where it lies.
-
-        Raises:
-            TimeoutError: it is not, after so many seconds; the save goes on.
-            SaveReplaced: a newer save took its place before it began.
-            StoreError: what the store said.
-        """
-        self._outcome.result(timeout_s)
-        return self.path
-
-
-def finished(step: int, path: StorePath) -> SaveHandle:
-    """Return the handle of a save that has nothing to do, as on a rank that does not write."""
-    outcome: Future[None] = Future()
-    outcome.set_result(None)
-    return SaveHandle(step, path, 0.0, outcome)
 
 
 @dataclass(eq=False, slots=True)
@@ -86,7 +47,7 @@ class Job:
 
     def give_up(self, error: Exception) -> None:
         """End it for those who wait; what still runs can change nothing."""
-        if not self.outcome.done():
+        with contextlib.suppress(InvalidStateError):  # it has just ended
             self.outcome.set_exception(error)
 
     def _progress(self) -> None:
@@ -96,12 +57,11 @@ class Job:
 
     def _end(self, error: BaseException | None) -> None:
         self.discard()
-        if self.outcome.done():
-            return
-        if error is None:
-            self.outcome.set_result(None)
-        else:
-            self.outcome.set_exception(error)
+        with contextlib.suppress(InvalidStateError):  # it was given up meanwhile
+            if error is None:
+                self.outcome.set_result(None)
+            else:
+                self.outcome.set_exception(error)
 
 
 class BackgroundSaver:
@@ -151,6 +111,7 @@ class BackgroundSaver:
             self._wait_until_idle()
         else:
             self._drop_waiting()
+            self.give_up_if_stalled()
         self.report()
 
     def start(self, job: Job) -> None:
@@ -172,6 +133,14 @@ class BackgroundSaver:
         with self._changed:
             started = {job for job in (self._running, self._waiting) if job is not None}
         self._wait_until_idle(started)
+
+    def give_up_if_stalled(self) -> None:
+        """Give up the save in flight where it has made no progress for the deadline."""
+        self._begin_again_after_fork()
+        with self._changed:
+            job = self._running
+            if job is not None and time.monotonic() - job.progressed > self._deadline_s:
+                self._give_up(job)
 
     def report(self) -> None:
         """Raise or warn of the saves that failed since the last report.
@@ -220,9 +189,8 @@ class BackgroundSaver:
     def _wait_until_idle(self, started: Collection[Job] | None = None) -> None:
         with self._changed:
             while (job := self._running) is not None and (started is None or job in started):
-                self._changed.wait(_LOOK_EVERY_S)
-                if self._running is job and time.monotonic() - job.progressed > self._deadline_s:
-                    self._give_up(job)
+                self._changed.wait(LOOK_EVERY_S)
+                self.give_up_if_stalled()
 
     def _give_up(self, job: Job) -> None:
         error = SaveStalled(

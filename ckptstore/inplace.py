@@ -10,11 +10,20 @@ import torch
 
 from ckptstore import archive
 from ckptstore.archive import TensorRef
-from ckptstore.errors import PartlyLoaded
+from ckptstore.errors import IncompatibleCheckpoint, PartlyLoaded
 from ckptstore.experiment import CheckpointRecord, Experiment
+from ckptstore.fitting import may_fail_half_way
 from ckptstore.hashing import clean_names, unwrap
 from ckptstore.loading import MapLocation, checked_contents, index_of
-from ckptstore.restoring import check_fit, load_model, restore_parts, undo_all, warn_of_rest, without_unsaved
+from ckptstore.restoring import (
+    check_fit,
+    keeping,
+    load_model,
+    restore_parts,
+    undo_all,
+    warn_of_rest,
+    without_unsaved,
+)
 from ckptstore.saving import Training
 from ckptstore.skeleton import materialise
 
@@ -32,7 +41,8 @@ def restore_in_place(
 
     Whatever can be told beforehand is: the index, the shapes and dtypes, the structure of the optimizer. The bytes
     themselves are verified as they come, when they are in the model already. A tensor that cannot take them as they
-    are (another dtype or order of dimensions, an optimizer before its first step) is read into fresh memory first.
+    are (another dtype or order of dimensions, memory shared with another view or object in the checkpoint, an
+    optimizer before its first step) is read into fresh memory first.
 
     Args:
         training: what to load into; it has a model.
@@ -61,11 +71,11 @@ def restore_in_place(
         check_fit(training, expected, where=where, strict=strict)
         try:
             undo.append(materialise(unwrap(_model(training)), map_location or "cpu"))
-            places = _places(training, index)
-            state = archive.read_around(
-                experiment.store, index, places, leave_out=_not_taken(training), map_location=map_location
-            )
+            left = _not_taken(training)
+            places = _places(training, index, archive.unshared(index, leave_out=left))
+            state = archive.read_around(experiment.store, index, places, leave_out=left, map_location=map_location)
             restore_parts(training, state, undo, ("scheduler", "scaler"))
+            _rehearse(training, state, places, undo, where=where, strict=strict)
         except BaseException:
             undo_all(undo)
             raise
@@ -75,6 +85,26 @@ def restore_in_place(
             load_model(unwrap(_model(training)), state["model_state_dict"], strict=strict)
     warn_of_rest(training, state, where=where, strict=strict)
     return {"step": record.step, **state}
+
+
+def _rehearse(
+    training: Training,
+    state: Mapping[str, Any],
+    places: archive.Places,
+    undo: list[Callable[[], Any]],
+    *,
+    where: str,
+    strict: bool,
+) -> None:
+    """Load the model once before the bytes, where only its own code can tell whether it takes what it is given."""
+    model = unwrap(_model(training))
+    if not may_fail_half_way(model):
+        return
+    undo.append(keeping(model, but={place.data_ptr() for place in places.values()}))
+    try:
+        load_model(model, state["model_state_dict"], strict=strict)
+    except Exception as error:
+        raise IncompatibleCheckpoint(f"{where} could not be loaded: {error}", (str(error),)) from error
 
 
 @contextmanager
@@ -96,11 +126,13 @@ def _not_taken(training: Training) -> list[str]:
     return [f"{name}_state_dict" for name in ("optimizer", "scheduler", "scaler") if getattr(training, name) is None]
 
 
-def _places(training: Training, index: archive.Index) -> dict[TensorRef, torch.Tensor]:
+def _places(training: Training, index: archive.Index, unshared: set[TensorRef]) -> dict[TensorRef, torch.Tensor]:
     places: dict[TensorRef, torch.Tensor] = {}
     taken: set[int] = set()
     for ref, tensor in _pairs(training, index):
-        if ref not in places and tensor.data_ptr() not in taken and archive.can_be_placed(index, ref, tensor):
+        if ref in places or ref not in unshared or not archive.can_be_placed(index, ref, tensor):
+            continue
+        if tensor.data_ptr() not in taken:
             places[ref] = tensor.detach()
             taken.add(tensor.data_ptr())
     return places

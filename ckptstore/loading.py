@@ -170,15 +170,20 @@ def first_sound(
     for record in candidates:
         try:
             return record, read(record, indexes.get(record.info.key))
-        except NewerFormat:
-            raise
-        except _UNSOUND as error:
-            warn(f"checkpoint skipped: {error}")
-        except PartlyLoaded as error:
-            if not isinstance(error.__cause__, _UNSOUND):
+        except BaseException as error:
+            if not _is_unsound(error):
+                if undefined is not None:
+                    error.add_note(f"before that, {undefined}")
                 raise
             warn(f"checkpoint skipped: {error}")
-            undefined = error
+            if isinstance(error, PartlyLoaded):
+                undefined = error
     if undefined is not None:
         raise undefined
     return None
+
+
+def _is_unsound(error: BaseException) -> bool:
+    if isinstance(error, PartlyLoaded):
+        return isinstance(error.__cause__, _UNSOUND)
+    return isinstance(error, _UNSOUND) and not isinstance(error, NewerFormat)

@@ -18,7 +18,7 @@ from ckptstore.architecture import (
     load_architecture,
     save_architecture,
 )
-from ckptstore.background import BackgroundSaver, OnError, Policy, SaveHandle, finished
+from ckptstore.background import BackgroundSaver, OnError, Policy
 from ckptstore.backups import BackupSource, save_backup
 from ckptstore.distributed import check_writer_rank, is_writer, on_every_rank
 from ckptstore.errors import (
@@ -27,6 +27,7 @@ from ckptstore.errors import (
     UntrustedPickle,
 )
 from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
+from ckptstore.handle import SaveHandle, finished
 from ckptstore.hashing import plain_config
 from ckptstore.identity import HashOptions
 from ckptstore.loader import Loader
@@ -327,7 +328,7 @@ class CheckpointManagerV2:
         state = checkpoint_state(
             training, step=step, metadata=metadata, origin=self._session.origin(experiment), save_rng=self._save_rng
         )
-        signature = signature_of(state["model_state_dict"])
+        signature = signature_of(state["model_state_dict"], self._session.saved_signature(module))
         committed = partial(self._retention.committed, experiment) if self._retention else None
         architecture = self._session.architecture_to_save(module, signature)
         save = Save(experiment, step, state, architecture, committed)

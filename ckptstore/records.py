@@ -43,7 +43,9 @@ class Header:
         saved_at: when, by the clock of the machine that saved it.
         run_id: marks the checkpoints of one run.
         resumed_from: experiment, step and run that the run went on from.
-        metadata: as it was saved, with a short text in place of what is neither number, text, list nor dict.
+        metadata: as it was saved, with a short text in place of what is neither number, text, list nor dict; where
+            that is too long, its numbers alone.
+        complete: whether no number is left out of the metadata, as some are where even these are too many.
     """
 
     condition: Condition
@@ -53,6 +55,7 @@ class Header:
     run_id: str | None = None
     resumed_from: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True
 
 
 class RecordCache:
@@ -146,24 +149,33 @@ def header_of(index: Index) -> Header:
     """Return what an index says of its checkpoint."""
     state = index.state
     run_id, resumed_from = state.get("run_id"), state.get("resumed_from")
+    metadata, complete = _bounded(state.get("metadata"))
     return Header(
         condition="sound",
         digest=index.digest,
         saved_at=_time(state.get("timestamp")),
         run_id=run_id if isinstance(run_id, str) else None,
         resumed_from=_plain(resumed_from) if isinstance(resumed_from, Mapping) else None,
-        metadata=_bounded(state.get("metadata")),
+        metadata=metadata,
+        complete=complete,
     )
 
 
-def _bounded(metadata: object) -> dict[str, Any]:
+def _bounded(metadata: object) -> tuple[dict[str, Any], bool]:
+    """Return metadata of bounded length, and whether all numbers are in it."""
     if not isinstance(metadata, Mapping):
-        return {}
+        return {}, True
     plain: dict[str, Any] = _plain(metadata)
-    if len(json.dumps(plain)) <= _MAX_METADATA_BYTES:
-        return plain
     numbers = _numbers(plain)
-    return numbers if len(json.dumps(numbers)) <= _MAX_METADATA_BYTES else {}
+    for kept in (plain, numbers):
+        if _fits(kept):
+            return kept, True
+    outermost = {name: value for name, value in numbers.items() if not isinstance(value, dict)}
+    return outermost if _fits(outermost) else {}, False
+
+
+def _fits(metadata: Mapping[str, Any]) -> bool:
+    return len(json.dumps(metadata)) <= _MAX_METADATA_BYTES
 
 
 def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -107,7 +107,7 @@ def _restore_all(
     if training.model is not None:
         model = unwrap(training.model)
         if may_fail_half_way(model):
-            undo.append(partial(_put_back, model, _copied(model)))
+            undo.append(keeping(model))
         load_model(model, state["model_state_dict"], strict=strict)
 
 
@@ -131,19 +131,23 @@ def _with_counters(saved: Any, before: Any) -> Any:
     return {**saved, **{name: Counter(saved[name]) for name in counters}} if counters else saved
 
 
-def _copied(model: torch.nn.Module) -> dict[str, Any]:
-    state = model.state_dict()
-    return {
-        name: value.clone() if isinstance(value, torch.Tensor) and not value.is_meta else value
-        for name, value in state.items()
-        if not name.endswith("_extra_state")
+def keeping(model: torch.nn.Module, *, but: Collection[int] = ()) -> Callable[[], None]:
+    """Copy a model's tensors, and return what puts them back; those at some addresses are left out."""
+    before = {
+        name: value.clone()
+        for name, value in model.state_dict().items()
+        if isinstance(value, torch.Tensor)
+        and not value.is_meta
+        and not name.endswith("_extra_state")
+        and not (but and value.data_ptr() in but)
     }
+    return partial(_put_back, model, before)
 
 
 def _put_back(model: torch.nn.Module, before: Mapping[str, Any]) -> None:
     with torch.no_grad():
         for name, value in model.state_dict().items():
-            if isinstance(value, torch.Tensor) and name in before and not before[name].is_meta:
+            if name in before:
                 value.copy_(before[name])
 
 
@@ -173,4 +177,7 @@ def load_model(model: torch.nn.Module, saved: Mapping[str, Any], *, strict: bool
         paths = clean_names(model, own._metadata)  # type: ignore[attr-defined]  # noqa: SLF001  # as torch keeps it
         known = {path: versions[clean] for path, clean in paths.items() if clean in versions}
         state._metadata = known  # type: ignore[attr-defined]  # noqa: SLF001
-    model.load_state_dict(state, strict=strict)
+    values = own.values()
+    for_inference = any(value.is_inference() for value in values if isinstance(value, torch.Tensor))
+    with torch.inference_mode(mode=for_inference):  # else torch refuses to write to such tensors, after writing
+        model.load_state_dict(state, strict=strict)

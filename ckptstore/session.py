@@ -107,6 +107,10 @@ class Session:
         """Return the next free step, those in flight counted; a collective. One listing."""
         return on_writer(lambda: self._next_step(experiment), self._writer_rank)
 
+    def saved_signature(self, model: torch.nn.Module) -> Signature | None:
+        """Return what `saved` was told of a model in the current experiment."""
+        return self._saved_models.get(model)
+
     def architecture_to_save(self, model: torch.nn.Module, signature: Signature) -> PreparedArchitecture | None:
         """Return the model's architecture, unless it was saved in this experiment; warn where it is another model."""
         if self._saved_models.get(model) == signature:

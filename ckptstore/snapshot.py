@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -15,10 +16,20 @@ from ckptstore.transfers import Transfers
 _Spare: TypeAlias = defaultdict[tuple[int, bool], list[torch.Tensor]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """A mould, and memory for it that nobody uses."""
+
+    mould: Mould
+    free: list[Image] = field(default_factory=list)
+
+
 class Snapshot:
     """A state at one moment, in host memory that belongs to a pool."""
 
-    def __init__(self, tokens: Flat, mould: Mould, image: Image, transfers: Transfers, give_back: _GiveBack) -> None:
+    def __init__(
+        self, tokens: Flat, mould: Mould, image: Image, transfers: Transfers, give_back: Callable[[Image], None]
+    ) -> None:
         self._tokens = tokens
         self._mould = mould
         self._image = image
@@ -37,7 +48,7 @@ class Snapshot:
     def release(self) -> None:
         """Give the memory back; the snapshot must not be used any more."""
         self._transfers.wait()
-        self._give_back(self._mould, self._image)
+        self._give_back(self._image)
 
 
 class SnapshotPool:
@@ -49,8 +60,7 @@ class SnapshotPool:
     """
 
     def __init__(self) -> None:
-        self._mould: Mould | None = None
-        self._free: list[Image] = []
+        self._kept: _Kept | None = None
 
     def take(self, state: Mapping[str, Any]) -> Snapshot:
         """Copy a state. CPU tensors are copied when this returns.
@@ -62,37 +72,38 @@ class SnapshotPool:
             UnsavableState: see `savable`; the pool is as it was.
             NoMemoryForSnapshot: there is none for a copy; the pool is as it was.
         """
-        flat = flatten(state)
-        mould, located = fit(flat, state, self._mould)
-        image, transfers = self._image_for(mould), Transfers()
+        with torch.inference_mode(mode=False):  # memory made within could not be written to outside, the next time
+            return self._take(state)
+
+    def _take(self, state: Mapping[str, Any]) -> Snapshot:
+        flat, kept = flatten(state), self._kept
+        mould, located = fit(flat, state, kept.mould if kept else None)
+        if kept is None or kept.mould is not mould:
+            kept = _Kept(mould)
+        image, transfers = self._image_for(kept), Transfers()
         try:
             mould.fill(image, located, transfers.copy)
         except BaseException:
             transfers.queued()
             transfers.wait()
-            self._take_back(mould, image)
+            kept.free.append(image)
             raise
         transfers.queued()
-        self._mould, self._free = mould, []
-        return Snapshot(flat.without_tensors(), mould, image, transfers, self._take_back)
+        kept.free.clear()
+        self._kept = kept
+        return Snapshot(flat.without_tensors(), mould, image, transfers, kept.free.append)
 
-    def _image_for(self, mould: Mould) -> Image:
-        if mould is self._mould and self._free:
-            return self._free.pop()
+    def _image_for(self, kept: _Kept) -> Image:
+        if kept.free:
+            return kept.free.pop()
+        unused = self._kept.free if self._kept else []
         try:
-            return mould.image(_allocator(self._free))
+            return kept.mould.image(_allocator(unused))
         except (MemoryError, RuntimeError) as error:  # torch's allocators raise the latter
             raise NoMemoryForSnapshot(
-                f"no memory for a copy of the state, {sum(mould.blueprint.sizes):,} bytes; "
+                f"no memory for a copy of the state, {sum(kept.mould.blueprint.sizes):,} bytes; "
                 f"save with blocking=True, which needs none ({str(error).splitlines()[0]})"
             ) from error
-
-    def _take_back(self, mould: Mould, image: Image) -> None:
-        if mould is self._mould:
-            self._free.append(image)
-
-
-_GiveBack: TypeAlias = Callable[[Mould, Image], None]
 
 
 def _allocator(unused: Sequence[Image]) -> Callable[[int, bool], torch.Tensor]:

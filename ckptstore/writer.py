@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ckptstore import archive, keys
 from ckptstore.architecture import PreparedArchitecture, write_architecture
-from ckptstore.background import BackgroundSaver, Job, SaveHandle
+from ckptstore.background import BackgroundSaver, Job
 from ckptstore.experiment import Experiment
+from ckptstore.handle import SaveHandle
 from ckptstore.snapshot import Snapshot, SnapshotPool
 from ckptstore.store import ObjectInfo
+
+_ANNOUNCE_EVERY_BYTES = 64 * 1024 * 1024  # a part of an upload that lies across two of them is copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,12 @@ class CheckpointWriter:
         with self._saver.turn:
             self._saver.make_room()
             snapshot = self._pool.take(save.state)
-            job = Job(lambda progress: _write(save, snapshot, progress), snapshot.release, name)
+            rest = replace(save, state={})  # a model that is given up meanwhile shall be freed
+            job = Job(lambda progress: _write(rest, snapshot, progress), snapshot.release, name)
             self._saver.start(job)
         path = save.experiment.store.path(save.key)
-        return SaveHandle(save.step, path, time.perf_counter() - began, job.outcome)
+        stall_seconds = time.perf_counter() - began
+        return SaveHandle(save.step, path, stall_seconds, job.outcome, self._saver.give_up_if_stalled)
 
     def flush_started(self) -> None:
         """Wait for what is in flight now, and report nothing; from any thread."""
@@ -106,7 +111,10 @@ def _put(save: Save, buffers: Iterable[memoryview]) -> None:
 
 
 class _Buffers:
-    """The buffers of an archive, each announced when it is asked for, with their size for the store to plan by."""
+    """The buffers of an archive, each announced when it is asked for, with their size for the store to plan by.
+
+    A large one is given in pieces, so that a slow store shows that it moves.
+    """
 
     def __init__(self, planned: archive.Archive | archive.Stream, progress: Callable[[], None]) -> None:
         self._planned = planned
@@ -118,5 +126,6 @@ class _Buffers:
 
     def __iter__(self) -> Iterator[memoryview]:
         for buffer in self._planned.buffers():
-            self._progress()
-            yield buffer
+            for first in range(0, buffer.nbytes, _ANNOUNCE_EVERY_BYTES):
+                self._progress()
+                yield buffer[first : first + _ANNOUNCE_EVERY_BYTES]

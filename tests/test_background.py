@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 
 import psutil
 import pytest
@@ -206,6 +208,48 @@ def test_a_save_that_moves_no_byte_is_given_up(gate):
     with pytest.raises(SaveStalled):
         handle.result(0)
     gate.opened.set()
+
+
+def test_waiting_for_a_save_that_moves_no_byte_ends_too(gate):
+    manager = _open(gate, save_deadline_s=0.1)
+    with pytest.raises(SaveStalled, match=r"moved no byte for 0\.1 s"):
+        manager.save_model_checkpoint(Net(), step=1, blocking=False).result(60)
+
+
+def test_with_the_policy_replace_a_dead_store_is_noticed_too(gate):
+    manager, model = _open(gate, save_policy="replace", save_deadline_s=0.1), Net()
+
+    def save_for_ever():
+        while True:
+            manager.save_model_checkpoint(model, step=1, blocking=False)
+
+    with pytest.raises(SaveStalled, match="step 1"):
+        save_for_ever()
+
+
+def test_a_large_tensor_that_is_on_its_way_shows_that_it_moves(any_store):
+    class Sizes(FaultyStore):
+        def _put(self, key, body):
+            sizes.extend(view.nbytes for view in ([body] if isinstance(body, memoryview) else body))
+            return super()._put(key, memoryview(b""))
+
+    sizes: list[int] = []
+    model = nn.Linear(20_000_000, 1, bias=False)
+    with _open(Sizes(any_store), model) as manager:
+        manager.save_model_checkpoint(model, step=1, blocking=False)
+    assert sum(sizes) > 80_000_000
+    assert max(sizes) == 64 * 1024**2
+
+
+def test_a_model_that_is_replaced_meanwhile_is_freed(gate):
+    manager, model = _open(gate), Net()
+    memory = weakref.ref(next(model.parameters()))
+    handle = manager.save_model_checkpoint(model, step=1, blocking=False)
+    del model
+    gc.collect()
+    assert memory() is None
+    gate.opened.set()
+    handle.result(60)
 
 
 def test_what_cannot_be_saved_is_refused_by_the_call_itself(any_store):

@@ -212,6 +212,44 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(runs, said, words, mes
     assert err.count("\n") == 1
 
 
+def test_a_wrong_command_line_is_one_json_document_when_asked(said):
+    for words in (["lss"], ["ls", "--jsno"], ["mirror", "a", "b", "--on-conflict", "me"], ["prune", "--latest", "0"]):
+        code, out, err = said(*words, "--json")
+        assert code == 2
+        assert json.loads(out)["error"]["exit_code"] == 2
+        assert "Value error" not in err
+
+
+def test_a_folder_above_stores_names_them(runs, said):
+    Path("above/more").mkdir(parents=True)
+    Path("runs").rename("above/more/runs")
+    code, out, _ = said("ls", "above")
+    Path("above/more/runs").rename("runs")
+    assert code == 0
+    assert out.endswith(f"no experiments here, but in {Path('above/more/runs').absolute()}\n")
+
+
+def test_a_bucket_above_a_store_names_it(said, s3_store, s3_bucket, s3_options):
+    s3_store.put(f"checkpoints/{'ab' * 8}/hp/{'ab' * 8}_config.yaml", b"")
+    options = [word for name, value in s3_options.items() for word in ("-o", f"{name}={json.dumps(value)}")]
+    assert f"but in s3://{s3_bucket}/some/prefix" in said("ls", f"s3://{s3_bucket}/some", *options)[1]
+
+
+def test_doctor_leaves_no_folder_that_was_not_there(said, tmp_path):
+    assert said("doctor", str(tmp_path / "new" / "store"))[0] == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_was_only_listed_is_not_called_sound(runs, said):
+    assert "sound" not in said("verify", "runs")[1]
+    assert "all is sound" in said("verify", "runs", "--deep")[1]
+
+
+def test_cat_of_a_mistyped_name_says_what_there_is(runs, said):
+    assert runs[0] in said("cat", "runs", f"{'0' * 16}_config.yaml")[2]
+    assert "no nothing in" in said("cat", "runs", "nothing")[2]
+
+
 def test_a_mistyped_command_is_put_right(said):
     assert "ls" in said("lss")[2]
     assert "mirror" in said("miror")[2]

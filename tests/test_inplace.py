@@ -6,7 +6,7 @@ import copy
 import io
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -172,6 +172,76 @@ def test_ties_are_kept_and_ties_that_the_checkpoint_lacks_get_one_of_its_values(
     assert torch.equal(other.encode.weight, untied.decode.weight)  # as load_state_dict does: the last one
 
 
+class Viewed(nn.Module):
+    """A buffer that is all of a parameter's memory in another shape, or has memory of its own."""
+
+    def __init__(self, view: Callable[[torch.Tensor], torch.Tensor], *, shared: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4))
+        seen = view(self.weight.detach())
+        self.register_buffer("seen", seen if shared else seen.clone())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    "view", [torch.t, torch.flatten, lambda t: t.view(torch.int32)], ids=["turned", "flat", "other bits"]
+)
+def test_two_views_of_the_same_memory_are_both_right(loose, view, shared):
+    model, other = Viewed(view, shared=True), Viewed(view, shared=shared)
+    loose.save_model_checkpoint(model, step=1)
+    loose.load_checkpoint(other, step=1, in_place=True)
+    assert same(dict(other.state_dict()), dict(model.state_dict()))
+
+
+class Average:
+    """Begins as the model's own memory."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.weight = model.get_parameter("weight")
+
+    def state_dict(self):
+        return {"weight": self.weight}
+
+    def load_state_dict(self, state):
+        self.weight = state["weight"].clone()
+
+
+def test_what_shares_memory_with_the_model_gets_the_values_of_the_checkpoint(loose):
+    model, other = nn.Linear(3, 3), nn.Linear(3, 3)
+    loose.save_model_checkpoint(model, step=1, scheduler=Average(model))
+    average = Average(other)
+    loose.load_checkpoint(other, step=1, scheduler=average, in_place=True)
+    assert torch.equal(average.weight, model.weight)
+    assert torch.equal(other.weight, model.weight)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_model_made_for_inference_is_loaded(loose, in_place):
+    model = nn.Linear(3, 3)
+    loose.save_model_checkpoint(model, step=1)
+    with torch.inference_mode():
+        other = nn.Linear(3, 3)
+    loose.load_checkpoint(other, step=1, in_place=in_place)
+    assert torch.equal(other.weight, model.weight)
+
+
+def test_what_only_the_modules_own_code_can_tell_is_found_before_the_first_byte(loose):
+    loose.save_model_checkpoint(nn.Linear(3, 3), step=1)
+    other = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(IncompatibleCheckpoint, match="Missing key"):
+        loose.load_checkpoint(other, step=1, in_place=True)
+    assert same(dict(other.state_dict()), dict(before))
+
+
+def test_a_module_with_code_of_its_own_for_loading_is_loaded(loose):
+    model, other = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    model(torch.randn(5, 3))
+    loose.save_model_checkpoint(model, step=1)
+    loose.load_checkpoint(other, step=1, in_place=True)
+    assert same(dict(other.state_dict()), dict(model.state_dict()))
+
+
 class Refusing:
     def state_dict(self):
         return {}
@@ -222,6 +292,15 @@ def test_a_model_left_undefined_is_never_passed_over_silently(manager, saved):
         _damage(manager, step)
     with pytest.warns(CkptStoreWarning, match="checkpoint skipped"), pytest.raises(PartlyLoaded, match="000010"):
         manager.load_latest_checkpoint(Net(), in_place=True)
+
+
+def test_a_model_left_undefined_is_told_of_when_the_next_one_does_not_fit(loose):
+    loose.save_model_checkpoint(nn.Linear(2, 2), step=10)
+    loose.save_model_checkpoint(nn.Linear(3, 3), step=20)
+    _damage(loose, 20)
+    with pytest.warns(CkptStoreWarning, match="skipped"), pytest.raises(IncompatibleCheckpoint) as caught:
+        loose.load_latest_checkpoint(nn.Linear(3, 3), in_place=True)
+    assert "the values of model and optimizer are undefined" in "".join(caught.value.__notes__)
 
 
 def test_a_connection_that_breaks_on_the_way_says_so_too(any_store, manager, saved):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptstore import CheckpointManagerV2, keys, mirror, open_store
+from ckptstore import CheckpointManagerV2, compress, keys, mirror, open_store
 from ckptstore.archive.container import ENDING_BYTES, MARKER
 from ckptstore.errors import InvalidName, MirrorIncomplete, SamePlace, StoreNotFound, UnknownExperiment
 from ckptstore.experiment import Experiment
@@ -19,6 +19,7 @@ from ckptstore.store import Store
 from ckptstore.testing.faulty import FaultyStore
 from ckptstore_backends.local import LocalStore
 from ckptstore_backends.memory import MemoryStore
+from tests.experiments import new_experiment
 from tests.mirrored import ONE, THREE, TWO, Clocked, WatchedStore, archive, contents, lay_out
 from tests.models import Net
 
@@ -388,15 +389,15 @@ def test_delete_leaves_older_checkpoints_that_the_source_has(source, target):
     assert contents(target) == contents(source)
 
 
-def test_the_other_form_of_a_checkpoint_goes_only_when_its_own_has_arrived(source, target):
+def test_the_other_form_of_a_checkpoint_goes_only_when_its_own_has_arrived(target):
+    source = MemoryStore(uuid.uuid4().hex)
+    exp_hash = new_experiment(source, steps=(0, 1, 2, 3))
     mirror(source, target)
-    for step in (0, 2):
-        source.delete([keys.checkpoint_key(ONE, step)])
-        source.put(keys.compressed_checkpoint_key(ONE, step), b"compressed")
+    compress(source, steps=(0, 2))
     report = mirror(source, target, latest=2, delete=True)
-    assert [item.key for item in report.transferred] == [keys.compressed_checkpoint_key(ONE, 2)]
-    assert [item.key for item in report.removed] == [keys.checkpoint_key(ONE, 2)]
-    assert keys.checkpoint_key(ONE, 0) in contents(target)
+    assert [item.key for item in report.transferred] == [keys.compressed_checkpoint_key(exp_hash, 2)]
+    assert [item.key for item in report.removed] == [keys.checkpoint_key(exp_hash, 2)]
+    assert keys.checkpoint_key(exp_hash, 0) in contents(target)
     mirror(source, target, delete=True)
     assert contents(target) == contents(source)
 

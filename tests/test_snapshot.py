@@ -236,17 +236,53 @@ def test_snapshots_that_overlap_do_not_share_memory():
     check(pool, state)
 
 
+def _without_memory() -> torch.Tensor:
+    tensor = torch.ones(4)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
 def test_a_state_that_cannot_be_saved_leaves_the_pool_as_it_was():
     pool, state = SnapshotPool(), large_state()
     check(pool, state)
     for bad, path in [
         (print, r"state\['bad'\]\['x'\]"),
         (torch.eye(2).to_sparse(), "sparse"),
+        (_without_memory(), r"\['bad'\]\['x'\] has 0 bytes of memory where it needs 16"),
         (1 << 4000, "4001 bits"),
     ]:
         with pytest.raises(UnsavableState, match=path):
             pool.take({**state, "bad": {"x": bad}})
         check(pool, state)
+
+
+def test_a_snapshot_given_back_late_never_serves_a_state_of_another_shape():
+    pool = SnapshotPool()
+    states = [{"tensor": torch.full((size,), 1.0 * size)} for size in (4, 100_000, 4)]
+    early = [pool.take(state) for state in states]
+    check(pool, states[1])
+    for snapshot in early:
+        snapshot.release()
+    for state in states:
+        check(pool, state)
+
+
+def test_a_negative_view_of_all_of_the_same_memory_is_seen():
+    pool, numbers = SnapshotPool(), torch.arange(1.0, 5.0)
+    check(pool, {"tensor": numbers})
+    negative: torch.Tensor = torch._neg_view(numbers)
+    snapshot = pool.take({"tensor": negative})
+    loaded = torch.load(io.BytesIO(b"".join(snapshot.stream().buffers())), weights_only=True)
+    assert loaded["tensor"].tolist() == [-1, -2, -3, -4]
+
+
+def test_memory_made_in_inference_mode_serves_training_too():
+    pool, state = SnapshotPool(), large_state()
+    with torch.inference_mode():
+        check(pool, state)
+        check(pool, {"made here": torch.randn(70_000)})
+    check(pool, {"made outside": torch.randn(70_000)})
+    check(pool, state)
 
 
 def test_a_model_that_is_replaced_is_freed():

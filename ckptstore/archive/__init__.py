@@ -7,7 +7,7 @@ from ckptstore.archive.flat import Flat, flatten
 from ckptstore.archive.image import Image, Stream
 from ckptstore.archive.index import Index, read_index
 from ckptstore.archive.mould import Mould, fit
-from ckptstore.archive.placing import Places, can_be_placed, fill, read_around
+from ckptstore.archive.placing import Places, can_be_placed, fill, read_around, unshared
 from ckptstore.archive.plain import savable
 from ckptstore.archive.reading import MapLocation, load, load_mapped, read_records
 from ckptstore.archive.tensors import TensorRef, storage_of
@@ -36,4 +36,5 @@ __all__ = [
     "read_records",
     "savable",
     "storage_of",
+    "unshared",
 ]

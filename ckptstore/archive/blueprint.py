@@ -127,7 +127,8 @@ class Blueprint:
             not all(map(eq, map(_shape, tensors), self._shapes))
             or not all(map(eq, map(torch.Tensor.stride, tensors), self._strides))
             or not all(map(is_, map(_dtype, tensors), self._dtypes))
-            or any(_is_lazy_view(tensors[position]) for position in (*self._complex, *self._loose))
+            or any(map(torch.Tensor.is_neg, tensors))
+            or any(tensors[position].is_conj() for position in self._complex)
             or any(not self._lies_where_it_did(tensors[position], position) for position in self._loose)
         ):
             return None
@@ -155,7 +156,6 @@ class Blueprint:
                 self._uses[number] > 1
                 or storage.nbytes() != self.sizes[number]
                 or storage.device != self.devices[number]
-                or _is_lazy_view(tensors[position])
             ):
                 return False
         return len(set(self._addresses(pointers))) == self._distinct
@@ -182,8 +182,7 @@ def _ref(number: int, tensor: torch.Tensor) -> TensorRef:
 
 def _spans(ref: TensorRef, size_bytes: int) -> bool:
     """Whether a tensor reaches from the first byte of its storage to the last."""
-    last = sum((size - 1) * step for size, step in zip(ref.shape, ref.stride, strict=True))
-    return ref.numel > 0 and ref.storage_offset == 0 and (last + 1) * ref.dtype.itemsize == size_bytes
+    return size_bytes > 0 and ref.storage_offset == 0 and ref.stop_bytes == size_bytes
 
 
 def _storage_class(dtypes: Iterable[torch.dtype], size_bytes: int) -> str | None:

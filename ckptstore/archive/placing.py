@@ -14,10 +14,26 @@ from ckptstore.archive.reading import MapLocation, placed
 from ckptstore.archive.tensors import TensorRef, storage_of
 from ckptstore.store import Store
 
-__all__ = ["Places", "can_be_placed", "fill", "read_around"]
+__all__ = ["Places", "can_be_placed", "fill", "read_around", "unshared"]
 
 Places: TypeAlias = Mapping[TensorRef, torch.Tensor]
-"""Which tensor takes the bytes of which ref; `can_be_placed` is true of each pair, and no two share memory."""
+"""Which tensor takes the bytes of which ref: one of `unshared`, `can_be_placed` is true, and no two share memory."""
+
+
+def unshared(index: Index, *, leave_out: Collection[str] = ()) -> set[TensorRef]:
+    """Return the refs that are the only ones to their record, each in one entry of the state.
+
+    Others cannot be placed: a record goes to one tensor, and what lies there belongs to one object.
+
+    Args:
+        index: of the archive.
+        leave_out: entries of the state that do not count.
+    """
+    users: dict[str, set[tuple[str, TensorRef]]] = {}
+    for name in index.state.keys() - set(leave_out):
+        for ref in _refs(index.state[name]):
+            users.setdefault(ref.record, set()).add((name, ref))
+    return {ref for found in users.values() if len(found) == 1 for _, ref in found}
 
 
 def can_be_placed(index: Index, ref: TensorRef, tensor: torch.Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,11 @@ class TensorRef:
         """How many elements it has."""
         return math.prod(self.shape)
 
+    @property
+    def stop_bytes(self) -> int:
+        """Where its last element ends in the record; 0 where it has none."""
+        return stop_bytes(self.shape, self.stride, self.storage_offset, self.dtype)
+
     def check_within(self, size_bytes: int) -> None:
         """Make sure that every element lies inside a record of that size.
 
@@ -75,9 +81,7 @@ class TensorRef:
         numbers = (*self.shape, *self.stride, self.storage_offset)
         if len(self.shape) != len(self.stride) or not all(type(n) is int and 0 <= n <= _MAX_NUMBER for n in numbers):
             raise CorruptCheckpoint(f"a tensor in {self.record} has an impossible shape or stride")
-        steps = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
-        last = self.storage_offset + steps + 1 if self.numel else 0
-        if last * self.dtype.itemsize > size_bytes or self.numel > _MAX_NUMBER:
+        if self.stop_bytes > size_bytes or self.numel > _MAX_NUMBER:
             raise CorruptCheckpoint(
                 f"a tensor of shape {self.shape} reaches past the {size_bytes} bytes of {self.record}"
             )
@@ -86,6 +90,14 @@ class TensorRef:
         """Return the tensor over the memory of its record."""
         tensor = torch.empty(0, dtype=self.dtype, device=storage.device)
         return tensor.set_(storage, self.storage_offset, self.shape, self.stride)
+
+
+def stop_bytes(shape: Sequence[int], stride: Sequence[int], storage_offset: int, dtype: torch.dtype) -> int:
+    """Return how many bytes a storage needs for a tensor to lie in it."""
+    if not math.prod(shape):
+        return 0
+    steps = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    return (storage_offset + steps + 1) * dtype.itemsize
 
 
 def storage_view(storage: torch.UntypedStorage) -> memoryview:

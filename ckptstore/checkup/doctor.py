@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from ckptstore.checkup.checks import CHECKS, Finding, reach, read_existing
 from ckptstore.checkup.report import Check, CheckUp, Speed
@@ -39,10 +41,20 @@ def doctor(url: str | os.PathLike[str], *, limit_s: float = _LIMIT_S, **options:
         store = open_store(url, **options)
     except CkptStoreError as error:
         return CheckUp(redact(os.fspath(url)), (Check("open", ok=False, detail=str(error)),), Speed(), 0, 0, 0.0)
+    new = _missing_folders(store)
     found = examine(store, limit_s=limit_s)
     if not found.hangs:  # closing would wait for the same answer
         store.close()
+    with suppress(OSError):  # somebody has begun to use them
+        for folder in new:
+            folder.rmdir()
     return found
+
+
+def _missing_folders(store: Store) -> list[Path]:
+    """Return the folders that a first write would make, the innermost first; none but on a disk."""
+    inside = store.path("k")
+    return [folder for folder in inside.parents if not folder.exists()] if isinstance(inside, Path) else []
 
 
 def examine(store: Store, *, limit_s: float = _LIMIT_S) -> CheckUp:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from ckptstore.errors import CkptStoreError, StoreNotFound
 
-__all__ = ["Address", "WrongUse", "check_place", "nearby_store", "parse_address", "split_words"]
+__all__ = ["Address", "WrongUse", "check_place", "nearby_store", "parse_address", "split_words", "stores_below"]
 
 STORE_VARIABLE = "CKPTSTORE_STORE"
 MIN_DIGITS = 4
@@ -109,7 +109,7 @@ def nearby_store(folder: Path) -> Path:
     """
     if _holds_experiments(folder):
         return folder
-    found = sorted(below for below in _folders_below(folder) if _holds_experiments(below))
+    found = stores_below(folder)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -119,6 +119,11 @@ def nearby_store(folder: Path) -> Path:
         )
     names = ", ".join(str(below.relative_to(folder)) for below in found[:5]) + (", ..." if len(found) > 5 else "")
     raise WrongUse(f"no store was given, and {len(found)} folders here hold experiments: {names}; name one")
+
+
+def stores_below(folder: Path) -> list[Path]:
+    """Return the folders in the two levels below one that hold experiments."""
+    return sorted(below for below in _folders_below(folder) if _holds_experiments(below))
 
 
 def _folders_below(folder: Path) -> Iterator[Path]:

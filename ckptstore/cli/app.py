@@ -11,9 +11,11 @@ import typer
 
 from ckptstore._version import __version__
 from ckptstore.cli import comparing, examining, exchanging, looking, maintaining, moving, printing, showing, shrinking  # noqa: F401  # the commands
+from ckptstore.cli.addresses import WrongUse
+from ckptstore.cli.answers import as_json, printable
 from ckptstore.cli.command import register
-from ckptstore.cli.failures import INTERRUPTED
-from ckptstore.cli.help import Group
+from ckptstore.cli.failures import INTERRUPTED, describe_failure, exit_code_of
+from ckptstore.cli.help import Group, uncapitalized
 
 __all__ = ["COMMANDS", "app", "run"]
 
@@ -47,19 +49,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         ended = app(arguments if arguments is None else list(arguments), prog_name="ckptstore", standalone_mode=False)
     except _CommandLineError as error:
-        return _say_misuse(error)
+        return _say_misuse(error, as_document="--json" in (sys.argv if arguments is None else arguments))
     except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("ckptstore: interrupted\n")
         return INTERRUPTED
     return ended if isinstance(ended, int) else 0
 
 
-def _say_misuse(error: BaseException) -> int:
+def _say_misuse(error: BaseException, *, as_document: bool) -> int:
     describe = getattr(error, "format_message", error.__str__)
-    message = " ".join(str(describe()).split())
+    message = " ".join(str(describe()).replace("Value error, ", "").replace(": Input should", ": it should").split())
     context = getattr(error, "ctx", None)
     place = getattr(context, "command_path", "ckptstore")
-    sys.stderr.write(f"{place}: {message[:1].lower()}{message[1:].rstrip('.')}; see {place} --help\n")
-    return 2
+    wrong = WrongUse(f"{uncapitalized(message).rstrip('.')}; see {place} --help")
+    sys.stderr.write(f"{place}: {printable(str(wrong))}\n")
+    if as_document:
+        sys.stdout.write(as_json(describe_failure(wrong)) + "\n")
+    return exit_code_of(wrong)
 
 
 def _version(*, asked: bool) -> None:

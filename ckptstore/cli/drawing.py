@@ -87,7 +87,7 @@ class DrawnProgress:
 
     def _started(self, *, counts_bytes: bool) -> Bar:
         bar = _bar(console(stderr=True, as_terminal=self._always), counts_bytes=counts_bytes)
-        self._task, self._bar_counts_bytes = bar.add_task(""), counts_bytes
+        self._task, self._bar_counts_bytes = bar.add_task("", total=None), counts_bytes
         bar.start()
         return bar
 

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["Command", "Group", "Option", "options_of_command", "paragraphs"]
+__all__ = ["Command", "Group", "Option", "options_of_command", "paragraphs", "uncapitalized"]
 
 _WIDEST = 100
 _COLUMN = 27
@@ -64,6 +64,11 @@ def options_of_command(command: Any, ctx: Any) -> tuple[list[Option], list[Optio
 def paragraphs(text: str | None) -> list[str]:
     """Return the paragraphs of a docstring, each in one line."""
     return [" ".join(part.split()) for part in inspect.cleandoc(text or "").split("\n\n") if part.strip()]
+
+
+def uncapitalized(text: str) -> str:
+    """Return text without the capital letter of a sentence; YAML stays YAML."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _options(params: Iterable[Any]) -> list[Option]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ckptstore.cli.addresses import stores_below
 from ckptstore.cli.amounts import age_text, count_text, number_text, size_text
 from ckptstore.cli.answers import Answer, console, one_line, styled, table
 from ckptstore.cli.command import Call, Words, command
@@ -26,6 +29,7 @@ __all__ = ["best_text", "log", "ls", "steps_text"]
 
 _MOST_HEADERS = 1_000
 _READERS = 16
+_MOST_FOLDERS = 20
 _DEEPEST = 12
 
 MetricOption = Annotated[
@@ -83,6 +87,9 @@ def _page(store: Store, found: Sequence[Overview]) -> Iterator[Any]:
 
 def _nothing_yet(store: Store) -> tuple[str, ...]:
     place = redact(store.url).removeprefix("file://")
+    below = [str(folder) for folder in stores_below(Path(place))] if "://" not in place else list(_prefixes(store))
+    if below:
+        return (f"{redact(store.url)}: no experiments here, but in {', '.join(below[:5])}",)
     return (
         f"{redact(store.url)}: no experiments yet\n",
         "A training program makes them:\n",
@@ -91,6 +98,15 @@ def _nothing_yet(store: Store) -> tuple[str, ...]:
         "    manager.save_model_checkpoint(model, step=100, metadata={'loss': 0.1})\n",
         "`ckptstore doctor` tries out whether the store keeps what training needs.",
     )
+
+
+def _prefixes(store: Store) -> Iterator[str]:
+    """Yield the folders of a bucket, of the first ones in it, that hold experiments."""
+    from ckptstore.keys import CHECKPOINTS
+
+    for prefix in islice(store.list_prefixes(), _MOST_FOLDERS):
+        if any(store.list_prefixes(prefix + CHECKPOINTS)):
+            yield f"{redact(store.url)}/{prefix}".rstrip("/")
 
 
 def steps_text(steps: Sequence[int]) -> str:

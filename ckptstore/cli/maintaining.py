@@ -61,7 +61,8 @@ def _verify_page(found: VerifyReport) -> Iterator[Any]:
     )
     rows = table("experiment", ">objects", ">size", ">read", "found")
     for one in found.experiments:
-        said = count_text(sum(finding.is_problem for finding in one.findings), "problem") if not one.ok else "sound"
+        problems = sum(finding.is_problem for finding in one.findings)
+        said = count_text(problems, "problem") if problems else "sound" if found.deep else "nothing missing"
         rows.add_row(one.exp_hash, f"{one.objects:,}", size_text(one.size_bytes), size_text(one.read_bytes), said)
     yield ""
     yield rows
@@ -80,9 +81,9 @@ def _findings(findings: Sequence[Finding]) -> Iterator[Any]:
 
 def _verdict(found: VerifyReport) -> str:
     if found.problems:
-        return f"{count_text(len(found.problems), 'problem')} found" + (
-            "" if found.deep else "; --deep looks closer, --repair-from STORE mends from a mirror"
-        )
+        closer = "" if found.deep else "; --deep looks closer"
+        mend = "" if any(one.outcome for one in found.problems) else "; --repair-from STORE mends from a mirror"
+        return f"{count_text(len(found.problems), 'problem')} found{closer}{mend}"
     return "all is sound" if found.deep else "nothing is missing; --deep reads and checks every byte"
 
 
@@ -90,16 +91,18 @@ def _verdict(found: VerifyReport) -> str:
 def prune(  # one argument for each option
     call: Call,
     words: Words = None,
-    latest: Annotated[int | None, typer.Option(metavar="N", help="Keep the latest N checkpoints.")] = None,
+    latest: Annotated[int | None, typer.Option(min=1, metavar="N", help="Keep the latest N checkpoints.")] = None,
     best: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME[:min|max][:N]", help="Keep the best N (1) by a number of the metadata."),
     ] = None,
-    every: Annotated[int | None, typer.Option(metavar="N", help="Keep every step that is a multiple of N.")] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Keep every step that is a multiple of N.")
+    ] = None,
     within: Annotated[str | None, typer.Option(metavar="TIME", help="Keep what is younger: 12h, 7d, 2w.")] = None,
     pin: Annotated[list[str] | None, typer.Option(metavar="STEP,...", help="Keep these steps.")] = None,
     experiments_latest: Annotated[
-        int | None, typer.Option(metavar="N", help="Delete whole experiments, but not the N written to last.")
+        int | None, typer.Option(min=0, metavar="N", help="Delete whole experiments, but not the N written to last.")
     ] = None,
     experiments_within: Annotated[
         str | None,

@@ -30,7 +30,9 @@ def mirror(  # one argument for each option
     exp: Annotated[
         list[str] | None, typer.Option(metavar="HASH", help="Only this experiment; may be repeated.")
     ] = None,
-    latest: Annotated[int | None, typer.Option(metavar="N", help="Only the latest N checkpoints of each.")] = None,
+    latest: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the latest N checkpoints of each.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be done.")] = False,
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete from the mirrored experiments in DST what SRC does not hold.")
@@ -46,7 +48,7 @@ def mirror(  # one argument for each option
             metavar="WHO", help="Where one key has two contents: stop (default), or who wins: source, target, newer."
         ),
     ] = "stop",
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Objects in flight at a time.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Objects in flight at a time.")] = None,
     other_option: OtherOptions = None,
 ) -> Answer:
     """Make another store hold the same experiments.

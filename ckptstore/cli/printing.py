@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ckptstore.cli.addresses import WrongUse, parse_address
+from ckptstore.cli.addresses import Address, WrongUse, parse_address
 from ckptstore.cli.amounts import count_text, number_text, size_text
 from ckptstore.cli.answers import Answer, fact_table, table
 from ckptstore.cli.command import Call, Words, command
 from ckptstore.cli.panels import LOOK
+from ckptstore.errors import KeyNotFound
 from ckptstore.objects import redact
 
 if TYPE_CHECKING:
@@ -38,16 +39,21 @@ def cat(call: Call, words: Words = None) -> Answer:
     words = words or []
     if not 1 <= len(words) <= 2:
         raise WrongUse(f"{len(words)} words were given; cat takes a store, or none, and one key or hash")
+    from ckptstore.cli.selection import chosen_checkpoint, chosen_experiment
+
     address = parse_address(words[-1])
     if address is not None:
-        from ckptstore.cli.selection import chosen_checkpoint, chosen_experiment
-
         store, _ = call.opened(words, at_most=1)
         experiment = chosen_experiment(store, address)
         return _checkpoint(store, chosen_checkpoint(experiment, address.step).info.key)
     store = call.open(call.place(words[0] if len(words) == 2 else None))
     key = _key(words[-1])
-    return _checkpoint(store, key) if key.endswith(_CHECKPOINTS) else _file(store, key, call)
+    try:
+        return _checkpoint(store, key) if key.endswith(_CHECKPOINTS) else _file(store, key, call)
+    except KeyNotFound:
+        if (exp_hash := _hash_in(key)) is not None:
+            chosen_experiment(store, Address(exp_hash))  # a mistyped hash is told with those that are there
+        raise KeyNotFound(f"no {words[-1]} in {redact(store.url)}; `ckptstore ls HASH` shows what there is") from None
 
 
 def _key(word: str) -> str:
@@ -61,6 +67,13 @@ def _key(word: str) -> str:
         if keys.parse_key(key) is not None:
             return key
     return word
+
+
+def _hash_in(key: str) -> str | None:
+    from ckptstore import keys
+
+    parsed = keys.parse_key(key)
+    return parsed.exp_hash if parsed else None
 
 
 def _file(store: Store, key: str, call: Call) -> Answer:

@@ -13,7 +13,7 @@ from ckptstore.cli.addresses import MIN_DIGITS, STORE_VARIABLE
 from ckptstore.cli.app import COMMANDS, app
 from ckptstore.cli.command import DEBUG_VARIABLE
 from ckptstore.cli.failures import EXIT_CODES
-from ckptstore.cli.help import Option, options_of_command, paragraphs
+from ckptstore.cli.help import Option, options_of_command, paragraphs, uncapitalized
 
 __all__ = ["reference"]
 
@@ -100,7 +100,7 @@ def _commands() -> Iterator[str]:
 
 def _option(option: Option) -> str:
     names, text = option
-    return f"- `{names}`: {text[:1].lower()}{text[1:]}\n"
+    return f"- `{names}`: {uncapitalized(text)}\n"
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ def compress(
     words: Words = None,
     step: Steps = None,
     keep_latest: Annotated[
-        int, typer.Option(metavar="N", help="Leave the latest N of each experiment as they are (default: 1).")
+        int, typer.Option(min=1, metavar="N", help="Leave the latest N of each experiment as they are (default: 1).")
     ] = 1,
-    level: Annotated[int, typer.Option(metavar="N", help="Of zstandard, 1 to 22 (default: 3).")] = 3,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Threads that compress.")] = None,
+    level: Annotated[int, typer.Option(min=1, max=22, metavar="N", help="Of zstandard, 1 to 22 (default: 3).")] = 3,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads that compress.")] = None,
     dry_run: DryRun = False,
 ) -> Answer:
     """Make old checkpoints smaller; they load as before.

@@ -147,7 +147,7 @@ def _check_free(place: Store, name: str) -> None:
         place.stat(name)
     except KeyNotFound:
         return
-    raise KeyExists(f"{name} exists in {redact(place.url)}; choose another name, or overwrite it")
+    raise KeyExists(f"{name} exists in {redact(place.url)}; choose another name, or --overwrite (overwrite=True)")
 
 
 def _tensors(index: Index) -> tuple[dict[str, TensorRef], tuple[str, ...]]:

@@ -26,14 +26,18 @@ _MAX_PARTS = 10_000
 _ENTITY_TAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
 
-def whole(store: Store, info: ObjectInfo) -> memoryview:
-    """Return all bytes of one version of an object.
+def whole(store: Store, info: ObjectInfo, buffer: memoryview | None = None) -> memoryview:
+    """Return all bytes of one version of an object, in a buffer that holds them where one is given.
 
     Raises:
         ObjectChanged: it was replaced.
         KeyNotFound: it is gone.
     """
-    data = next(store.get_ranges(info.key, [ByteRange(0, info.size_bytes)], version=info.version))
+    wanted = [ByteRange(0, info.size_bytes)]
+    if buffer is None:
+        [data] = store.get_ranges(info.key, wanted, version=info.version)
+    else:
+        [data] = store.get_ranges_into(info.key, wanted, [buffer[: info.size_bytes]], version=info.version)
     _check_length(store, info, data.nbytes)
     return data
 

@@ -67,13 +67,13 @@ def mirror(
             that this leaves out stay.
         dry_run: change nothing, and report what would be.
         delete: remove what the target holds of the mirrored experiments and the source does not; last, and only
-            where nothing failed.
+            where nothing failed. The other form of a checkpoint goes when both were read and are the same.
         checksum: compare all bytes of both sides, whatever else is known.
         with_data: also what lies under ``data/``; nothing is ever deleted there.
         with_logs: also what lies under ``logs/``, where a file that has only grown is no conflict.
         on_conflict: what to do where the target holds other content under the same key. "stop" changes nothing at
             all; "source" overwrites it; "target" leaves it; "newer" keeps what was written later, and stops where
-            that cannot be told.
+            that cannot be told. What is damaged never overwrites what is sound.
         workers: how many objects at a time.
         progress: is told of it.
 
@@ -207,7 +207,8 @@ class _Mirror:
         watch.expect(plans)
         self._asked.progress.describe("copying")
         carrier = Carrier(self._source, self._target, watch.moved)
-        work = Work(carrier, self._source, self._target, self._journal, watch)
+        wins = self._asked.choice.on_conflict == "source"
+        work = Work(carrier, self._source, self._target, self._journal, watch, source_wins=wins)
         return work.run(plans, parents, self._asked.workers)
 
     def _concluded(self, plans: Sequence[Plan], outcome: Outcome) -> MirrorReport:

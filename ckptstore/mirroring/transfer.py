@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged, StoreError
+from ckptstore.mirroring.buffers import Buffers
 from ckptstore.mirroring.comparing import Comparison, Verdict
 from ckptstore.mirroring.content import (
     PART_BYTES,
@@ -22,13 +23,15 @@ from ckptstore.mirroring.content import (
 from ckptstore.mirroring.planning import Copy
 from ckptstore.mirroring.report import Proof
 from ckptstore.mirroring.room import Room
+from ckptstore.mirroring.soundness import check_replacement
 from ckptstore.objects import ObjectInfo, redact
 from ckptstore.store import Store
 
 _SERVER_COPY_BYTES = 1024 * 1024  # below, a copy on the server saves nothing
-# Four objects of 16 MiB at a time to or from a bucket: fewer were slower, more take over 300 MiB with all the rest.
+# Eight objects of 16 MiB at a time to a bucket, four from one: fewer were slower, more take over 300 MiB in all.
 _ROOM_BYTES = 160 * 1024 * 1024
 _NEAR_STREAM_BYTES = 64 * 1024 * 1024
+_BUFFERED_BYTES = 1024 * 1024  # less than this the heap keeps anyway
 _ALL = frozenset({"md5", "crc32c"})
 
 
@@ -75,6 +78,7 @@ class Carrier:
         self._source, self._target, self._watch = source, target, watch
         self._comparison = Comparison(source, target, thorough=False)
         self._room = Room(_ROOM_BYTES)
+        self._buffers = Buffers(PART_BYTES)
         self._on_server = source.can_copy_to(target)
         self._reads_back = is_near(target)
         self._kept_checksums = frozenset[str]() if self._reads_back else _ALL
@@ -112,8 +116,7 @@ class Carrier:
     # -- three ways -----------------------------------------------------------------------------------
 
     def _carried_whole(self, copy: Copy) -> Arrival:
-        with self._room.taken(self._held_bytes(copy)):
-            data = whole(self._source, copy.source)
+        with self._room.taken(self._held_bytes(copy)), self._whole(copy.source) as data:
             self._watch(data.nbytes)
             sent = Fingerprint(data.nbytes, self._wanted(copy))
             sent.update(data)
@@ -130,8 +133,17 @@ class Carrier:
                 info = self._target.put(copy.key, data)
             return Arrival(copy.source, info, self._proof(copy, info, sent))
 
+    @contextmanager
+    def _whole(self, info: ObjectInfo) -> Iterator[memoryview]:
+        if not is_near(self._source) or info.size_bytes < _BUFFERED_BYTES:
+            yield whole(self._source, info)
+            return
+        with self._buffers.lent() as buffer:
+            yield whole(self._source, info, buffer)
+
     def _streamed(self, copy: Copy) -> Arrival:
         with self._room.taken(self._held_bytes(copy)):
+            self._buffers.clear()
             if there := self._prepared(copy):
                 return there
             sent = Fingerprint(copy.source.size_bytes, self._wanted(copy))
@@ -158,6 +170,8 @@ class Carrier:
         far = [not is_near(store) for store in (self._source, self._target)]
         if copy.source.size_bytes > PART_BYTES:
             return _ROOM_BYTES if any(far) else _NEAR_STREAM_BYTES
+        if not far[0]:
+            return copy.source.size_bytes  # sent from where it was read to
         return copy.source.size_bytes * (2 + 3 * sum(far)) // 2
 
     # -- before ---------------------------------------------------------------------------------------
@@ -167,6 +181,8 @@ class Carrier:
         if copy.replaced is None and self._current(copy) is not None:
             return self._found_there(copy)
         self._check_unchanged(copy)
+        if copy.replaced is not None:
+            check_replacement(self._source, copy.source, self._target, copy.replaced)
         self._target.delete(copy.first_remove)
         return None
 

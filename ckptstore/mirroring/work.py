@@ -20,6 +20,7 @@ from ckptstore.mirroring.journal import Journal
 from ckptstore.mirroring.outcome import Outcome
 from ckptstore.mirroring.planning import Copy, Plan, Stage, stage_of
 from ckptstore.mirroring.report import Failure, Removed, Transferred
+from ckptstore.mirroring.soundness import check_same_checkpoint, other_form
 from ckptstore.mirroring.survey import current
 from ckptstore.mirroring.transfer import Carrier, Gone
 from ckptstore.objects import ObjectInfo
@@ -108,11 +109,14 @@ class Work:
         target: where deletions happen.
         journal: remembers what arrived.
         watch: is told of all of it.
+        source_wins: where both sides hold two checkpoints of one step in two forms, the target's goes.
     """
 
-    def __init__(self, carrier: Carrier, source: Store, target: Store, journal: Journal, watch: Watch) -> None:
+    def __init__(
+        self, carrier: Carrier, source: Store, target: Store, journal: Journal, watch: Watch, *, source_wins: bool
+    ) -> None:
         self._carrier, self._source, self._target = carrier, source, target
-        self._journal, self._watch = journal, watch
+        self._journal, self._watch, self._source_wins = journal, watch, source_wins
         self._outcome = Outcome()
         self._ready: deque[tuple[_Job, Task]] = deque()
         self._running: dict[Future[None], tuple[_Job, Task]] = {}
@@ -220,6 +224,9 @@ class Work:
         there = current(self._target, info.key)
         if there is None or there.version != info.version:
             return
+        other = other_form(info.key)
+        if other is not None and not self._source_wins and current(self._source, other) is not None:
+            check_same_checkpoint(self._target, info, self._target.stat(other))
         self._target.delete([info.key])
         self._journal.forget(info.key)
         self._outcome.removed.append(Removed(info.key, info.size_bytes))

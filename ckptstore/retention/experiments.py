@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -98,7 +98,8 @@ def prune_experiments(
         verdicts = judge(held, limits, now=now, spared=spared, parents=parents)
         if not dry_run:
             going = {verdict.exp_hash for verdict in verdicts if not verdict.stays}
-            _delete(place, [one for one in held if one.exp_hash in going], told)
+            changed = _delete(place, [one for one in held if one.exp_hash in going], told)
+            verdicts = [_spared_after_all(one) if one.exp_hash in changed else one for one in verdicts]
         return ExperimentsReport(redact(place.url), dry_run, tuple(verdicts))
 
 
@@ -147,17 +148,35 @@ def _spared(
     return reasons
 
 
-def _delete(store: Store, going: Sequence[HeldExperiment], progress: Progress) -> None:
+def _delete(store: Store, going: Sequence[HeldExperiment], progress: Progress) -> set[str]:
+    """Delete experiments; return those that stay, because they were written to since they were judged."""
     progress.expect(objects=sum(len(one.objects) for one in going))
+    changed = set()
     for number, one in enumerate(going):
         progress.describe(f"deleting experiment {one.exp_hash}")
         try:
-            _delete_one(store, one)
+            if _is_as_listed(store, one):
+                _delete_one(store, one)
+            else:
+                changed.add(one.exp_hash)
         except StoreError as error:
             gone = ", ".join(before.exp_hash for before in going[:number]) or "none"
             error.add_note(f"experiment {one.exp_hash} went in part; whole ones that went before: {gone}")
             raise
         progress.advance(objects=len(one.objects))
+    return changed
+
+
+def _is_as_listed(store: Store, one: HeldExperiment) -> bool:
+    """Look once more: judging and deleting those before may have taken hours."""
+    if one.exp_hash in current_experiments(store):
+        return False
+    there = {info.key: info.version for info in _held_one(store, one.exp_hash, read_parents=False).objects}
+    return there == {info.key: info.version for info in one.objects}
+
+
+def _spared_after_all(verdict: ExperimentVerdict) -> ExperimentVerdict:
+    return replace(verdict, stays=True, why="written to meanwhile")
 
 
 def _delete_one(store: Store, one: HeldExperiment) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -158,7 +159,7 @@ def _judged_twins(
         reason = _difference(store, plain, packed, lambda size_bytes: progress.advance(size_bytes=size_bytes))
     why = reason or f"{keys.file_name(other.key)} holds the same, every byte read"
     item = GarbageItem("twin", extra.key, extra.size_bytes, extra.modified, not reason, why)
-    return _Suspect(item, partial(_delete_unchanged, store, extra))
+    return _Suspect(item, partial(_delete_twin, store, extra, other))
 
 
 def _difference(store: Store, plain: ObjectInfo, packed: ObjectInfo, advance: Callable[[int], None]) -> str:
@@ -177,13 +178,12 @@ def _difference(store: Store, plain: ObjectInfo, packed: ObjectInfo, advance: Ca
     return "" if same else "its compressed form holds another checkpoint"
 
 
-def _delete_unchanged(store: Store, info: ObjectInfo) -> None:
-    try:
-        unchanged = store.stat(info.key).version == info.version
-    except KeyNotFound:
-        return
-    if unchanged:
-        store.delete([info.key])
+def _delete_twin(store: Store, extra: ObjectInfo, other: ObjectInfo) -> None:
+    """Delete one of two forms as long as both are what was compared: somebody may have decompressed meanwhile."""
+    from ckptstore.compression.work import give_way
+
+    with suppress(KeyNotFound, ObjectChanged):
+        give_way(store, extra, other)
 
 
 def _remove(suspects: list[_Suspect]) -> None:

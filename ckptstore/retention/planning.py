@@ -11,7 +11,7 @@ from ckptstore.experiment import CheckpointRecord
 from ckptstore.keys import Kind
 from ckptstore.records import Header
 from ckptstore.retention.ordering import Headers, from_oldest
-from ckptstore.retention.policies import Candidate, Policy
+from ckptstore.retention.policies import Candidate, Policy, metric_of
 from ckptstore.store import ObjectInfo
 
 __all__ = ["Guard", "Held", "Verdict", "held_checkpoints", "plan_experiment"]
@@ -110,7 +110,8 @@ def plan_experiment(
     ordered = from_oldest([one.record for one in held], headers)
     known = headers(ordered) if keep.metrics else []
     candidates = _candidates(ordered, known)
-    reasons = [keep.keeps(candidates, now), _unknowable(ordered, known), _guarded(ordered, guard, now)]
+    reasons = [keep.keeps(candidates, now), _unknowable(ordered, known, keep), _guarded(ordered, guard, now)]
+    reasons.append(_unranked(candidates, keep, [record.step for record in ordered if not _is_own(record, guard)]))
     reasons.append(_newest_sound(ordered, soundness))
     return [_verdict(exp_hash, by_step[record.step], reasons) for record in ordered]
 
@@ -130,17 +131,29 @@ def _candidates(ordered: Sequence[CheckpointRecord], known: Sequence[Header]) ->
     return [Candidate(record.step, record.modified, said) for record, said in zip(ordered, metadata, strict=True)]
 
 
-def _unknowable(ordered: Sequence[CheckpointRecord], known: Sequence[Header]) -> dict[int, str]:
+def _unknowable(ordered: Sequence[CheckpointRecord], known: Sequence[Header], keep: Policy) -> dict[int, str]:
+    return dict(_unknowables(zip(ordered, known, strict=False), keep))
+
+
+def _unknowables(said: Iterable[tuple[CheckpointRecord, Header]], keep: Policy) -> Iterator[tuple[int, str]]:
     reasons = {
         "newer": "written by a newer version of ckptstore, its metrics cannot be read",
         "foreign": "written by another tool, its metrics cannot be read",
         "gone": "replaced while it was looked at",
     }
-    return {
-        record.step: reasons[header.condition]
-        for record, header in zip(ordered, known, strict=False)
-        if header.condition in reasons
-    }
+    for record, header in said:
+        if header.condition in reasons:
+            yield record.step, reasons[header.condition]
+        elif not header.complete and any(metric_of(header.metadata, name) is None for name in keep.metrics):
+            yield record.step, "its metadata is too long to look for the metric in"
+
+
+def _unranked(candidates: Sequence[Candidate], keep: Policy, steps: Iterable[int]) -> dict[int, str]:
+    """Return all of these steps where no checkpoint of the experiment has a metric that it is to be judged by."""
+    for name in sorted(keep.metrics):
+        if all(metric_of(candidate.metadata, name) is None for candidate in candidates):
+            return dict.fromkeys(steps, f"no checkpoint of this experiment has the metric {name!r}")
+    return {}
 
 
 def _guarded(ordered: Sequence[CheckpointRecord], guard: Guard, now: datetime) -> dict[int, str]:
@@ -152,12 +165,16 @@ def _guards(ordered: Sequence[CheckpointRecord], guard: Guard, now: datetime) ->
     for record in ordered:
         if record.step in guard.resumed:
             yield record.step, "this process resumed from it"
-        elif guard.own.get(record.info.key) == record.info.version:
+        elif _is_own(record, guard):
             continue
         elif now - record.modified < guard.min_age:
             yield record.step, f"younger than {_hours(guard.min_age)}"
         elif record.step in newest:
             yield record.step, f"one of the newest {guard.newest}"
+
+
+def _is_own(record: CheckpointRecord, guard: Guard) -> bool:
+    return guard.own.get(record.info.key) == record.info.version
 
 
 def _newest(ordered: Sequence[CheckpointRecord], count: int) -> list[CheckpointRecord]:

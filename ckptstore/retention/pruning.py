@@ -17,7 +17,7 @@ from ckptstore.progress import Progress, Silent
 from ckptstore.records import Header, RecordCache, read_header
 from ckptstore.retention.in_use import resumed_steps
 from ckptstore.retention.ordering import Headers
-from ckptstore.retention.planning import Guard, Verdict, held_checkpoints, plan_experiment
+from ckptstore.retention.planning import Guard, Held, Verdict, held_checkpoints, plan_experiment
 from ckptstore.retention.policies import Policy, metric_of
 from ckptstore.store import Store, redact
 
@@ -128,7 +128,8 @@ def prune_checkpoints(
         exp_hash: the experiment.
         keep: what is wanted.
         guard: what stays whatever is wanted.
-        now: the time by the store's clock; None takes that of the last checkpoint, for one who has just saved it.
+        now: the time by the store's clock; None takes that of the last checkpoint in `guard.own`, for one who has
+            just saved it.
         dry_run: only say what would go.
         progress: is told how far it is.
     """
@@ -159,9 +160,16 @@ def _plan(
     held = held_checkpoints(store.list(keys.model_prefix(exp_hash)))
     if not held:
         return []
-    time = now or max(one.record.modified for one in held)
+    time = now or _last_written(held, guard)
     headers = partial(RecordCache().headers, store)
     return plan_experiment(exp_hash, held, keep, guard=guard, now=time, headers=headers, soundness=soundness)
+
+
+def _last_written(held: Sequence[Held], guard: Guard) -> datetime:
+    """Return when this process wrote last: what others brought may have the time of a clock that is wrong."""
+    records = [one.record for one in held]
+    own = [one for one in records if guard.own.get(one.info.key) == one.info.version]
+    return max(record.modified for record in own or records)
 
 
 def _fresh_headers(store: Store, records: Sequence[CheckpointRecord]) -> list[Header]:
