@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +42,7 @@ class Contender:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.shape = Shape.named(setup.shape)
-        self.key = setup.contender.replace(" ", "_")
+        self.key = "-".join(re.findall("[a-z0-9]+", setup.contender.lower()))
 
     @cached_property
     def state(self) -> dict[str, Any]:

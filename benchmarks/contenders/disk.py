@@ -20,7 +20,7 @@ class DiskContender(Contender):
     @cached_property
     def path(self) -> Path:
         """Where it saves."""
-        return Path(self.setup.folder) / self.key.replace(":", "").replace(",", "")
+        return Path(self.setup.folder) / self.key
 
     @cached_property
     def manager(self) -> Any:

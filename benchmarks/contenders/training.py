@@ -56,7 +56,7 @@ class Training(Contender):
     @cached_property
     def path(self) -> Path:
         """Where the others save."""
-        return Path(self.setup.folder) / self.key.replace(":", "").replace(",", "")
+        return Path(self.setup.folder) / self.key
 
     def prepare(self) -> None:
         self.matrix = torch.randn(_WIDTH, _WIDTH)

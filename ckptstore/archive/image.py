@@ -20,12 +20,17 @@ class Image:
     Attributes:
         layout: which pieces, and what lies in them.
         buffers: uint8 tensors in CPU memory, one for each piece.
+        addresses: of the first byte of each record.
     """
 
     def __init__(self, layout: Layout, buffers: Sequence[torch.Tensor]) -> None:
         self.layout = layout
         self.buffers = buffers
-        self._tensors: list[torch.Tensor] = []
+        self.addresses = [
+            buffer.data_ptr() + layout.slots[number].offset - piece.start
+            for piece, buffer in zip(layout.pieces, buffers, strict=True)
+            for number in piece.records
+        ]
 
     def record(self, number: int) -> torch.Tensor:
         """Return the bytes of a record, to be written to."""
@@ -33,28 +38,19 @@ class Image:
         start = slot.offset - self.layout.pieces[piece].start
         return self.buffers[piece][start : start + slot.size_bytes]
 
-    def tensors(self, numbers: Sequence[int]) -> list[torch.Tensor]:
-        """Return the bytes of records, to be written to; always the same ones, which are kept."""
-        if len(self._tensors) != len(numbers):
-            self._tensors = [self.record(number) for number in numbers]
-        return self._tensors
-
     @cached_property
-    def memory(self) -> list[memoryview]:
-        """The bytes of all records, to be written to."""
+    def records(self) -> list[memoryview]:
+        """The bytes of all records."""
+        self._write_what_never_changes()
         return [
             memory[slot.offset - piece.start : slot.stop - piece.start]
-            for piece, memory in zip(
-                self.layout.pieces, [buffer.numpy().data for buffer in self.buffers], strict=True
-            )
+            for piece, memory in zip(self.layout.pieces, self._memory, strict=True)
             for slot in self.layout.slots[piece.records.start : piece.records.stop]
         ]
 
     @cached_property
-    def records(self) -> list[memoryview]:
-        """The bytes of all records, once everything else is in its place."""
-        self._write_what_never_changes()
-        return self.memory
+    def _memory(self) -> list[memoryview]:
+        return [buffer.numpy().data for buffer in self.buffers]
 
     def _write_what_never_changes(self) -> None:
         for piece, buffer in zip(self.layout.pieces, self.buffers, strict=True):

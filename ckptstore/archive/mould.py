@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -9,7 +11,6 @@ import torch
 
 from ckptstore.archive.blueprint import Blueprint, Located
 from ckptstore.archive.flat import Flat
-from ckptstore.archive.gathering import Gathering
 from ckptstore.archive.image import Image, Stream
 from ckptstore.archive.layout import COPY_BELOW_BYTES, Layout
 from ckptstore.archive.pickling import pickled
@@ -27,6 +28,11 @@ Allocate: TypeAlias = Callable[[int, bool], torch.Tensor]
 CopyFromDevice: TypeAlias = Callable[[torch.Tensor, torch.UntypedStorage], None]
 """Fills a uint8 tensor in CPU memory with a storage of another device, now or later."""
 
+# That of ctypes itself lets other threads run during each copy, however small.
+_memmove = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
+    ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
+)
+
 
 class Mould:
     """The shape of a state as a file: everything but the values of its tensors and what is not in tensors.
@@ -41,10 +47,10 @@ class Mould:
         self._sections = SectionCache(blueprint.refs)
         sizes, devices = blueprint.sizes, blueprint.devices
         near = [number for number, device in enumerate(devices) if device.type == "cpu"]
-        small = [number for number in near if 0 < sizes[number] < COPY_BELOW_BYTES]
-        self._small = Gathering(small, [sizes[number] for number in small])
+        self._small = [number for number in near if 0 < sizes[number] < COPY_BELOW_BYTES]
         self._large = [number for number in near if sizes[number] >= COPY_BELOW_BYTES]
         self._far = [number for number, device in enumerate(devices) if device.type != "cpu" and sizes[number]]
+        self._small_sizes = [sizes[number] for number in self._small]
 
     def image(self, allocate: Allocate) -> Image:
         """Return memory for a copy; pinned where something comes from a CUDA device."""
@@ -54,7 +60,9 @@ class Mould:
 
     def fill(self, image: Image, located: Located, copy_from_device: CopyFromDevice) -> None:
         """Copy every record into an image."""
-        self._small.copy(located.addresses, image)
+        targets = map(image.addresses.__getitem__, self._small)
+        sources = map(located.addresses.__getitem__, self._small)
+        deque(map(_memmove, targets, sources, self._small_sizes), maxlen=0)
         for number in self._large:
             image.record(number).copy_(_bytes_of(located.tensors[number]))
         for number in self._far:

@@ -1,4 +1,4 @@
-"""Many small tensors in a snapshot: enough of them that two threads copy."""
+"""Many small tensors in a snapshot, which stay where they are, move, and change places."""
 
 from __future__ import annotations
 
