@@ -128,7 +128,8 @@ def test_a_bucket_in_another_region_is_followed(
     with S3Store.from_url(s3_url, **s3_options) as store:
         faulty_s3.set_faults(wrong)
         store.put("large", iter([bytes(6 * 1024 * 1024)] * 3))
-        assert all("/eu-west-1/s3/" in request.headers["AUTHORIZATION"] for request in http_log.requests[1:])
+        sent = [request for request in http_log.requests if request.method in {"PUT", "POST"}][1:]
+        assert all("/eu-west-1/s3/" in request.headers["AUTHORIZATION"] for request in sent)
     with S3Store.from_url(s3_url, **s3_options) as store:
         faulty_s3.set_faults(wrong)
         assert len(store.get("large")) == 18 * 1024 * 1024
