@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -201,7 +202,8 @@ def test_a_copy_between_buckets_of_one_server_moves_no_bytes_through_here(
         other._copy_limits = CopyLimits(single_bytes=10 * _MIB, part_bytes=5 * _MIB)
         http_log.clear()
         assert s3_store.copy("k", "in parts + 100%", target=other).size_bytes == len(data)
-        assert http_log.count() == {"HEAD": 1, "POST": 2, "PUT": 3}
+        listed = [request for request in http_log.requests if "uploads" in request.query and request.method == "GET"]
+        assert http_log.count() - Counter(GET=len(listed)) == {"HEAD": 1, "POST": 2, "PUT": 3}
         assert bytes(other.get("in parts + 100%")) == data
 
 
