@@ -169,6 +169,7 @@ class CheckpointManagerV2:
             self.flush()
         finally:
             self._preemption.end()
+            self._session.close()
             if self._owns_store:
                 self._store.close()
 

@@ -22,7 +22,7 @@ from ckptstore.identity import HashOptions, Identity, establish
 from ckptstore.notices import warn
 from ckptstore.provenance import Provenance
 from ckptstore.resuming import descends_from, nothing_to_resume
-from ckptstore.retention.in_use import note_current, note_resumed
+from ckptstore.retention.in_use import forget_current, note_current, note_resumed
 from ckptstore.saving import Origin, Signature
 from ckptstore.store import Store, redact
 
@@ -93,6 +93,10 @@ class Session:
         note_current(self, self.store, exp_hash)
         self._saved_models, self._last_step = weakref.WeakKeyDictionary(), -1
         return exp_hash, is_new
+
+    def close(self) -> None:
+        """Work on nothing any more, as far as a clean-up in this process is concerned."""
+        forget_current(self)
 
     def origin(self, experiment: Experiment) -> Origin:
         """Return what a checkpoint saved now says of its history."""

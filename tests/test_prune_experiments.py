@@ -68,6 +68,7 @@ def test_what_a_manager_of_this_process_works_on_stays():
     assert list_hashes(store) == [second]
     assert why(report, second) == "this process works on it"
     assert why(report, first) == "old"
+    assert why(prune_experiments(store, keep_latest=0), second) == "old"  # the manager is closed
 
 
 def test_what_is_being_written_into_stays(tmp_path):

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 from ckptstore.store import Store
 
-__all__ = ["current_experiments", "note_current", "note_resumed", "resumed_steps"]
+__all__ = ["current_experiments", "forget_current", "note_current", "note_resumed", "resumed_steps"]
 
 _CURRENT: weakref.WeakKeyDictionary[object, tuple[str, str]] = weakref.WeakKeyDictionary()
 _RESUMED: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
@@ -28,6 +28,12 @@ def note_current(holder: object, store: Store, exp_hash: str) -> None:
     """Remember the current experiment of a manager, in place of the one before, as long as the manager lives."""
     with _CHANGING:
         _CURRENT[holder] = (store.place, exp_hash)
+
+
+def forget_current(holder: object) -> None:
+    """Drop what a manager worked on: it was closed."""
+    with _CHANGING:
+        _CURRENT.pop(holder, None)
 
 
 def note_resumed(store: Store, exp_hash: str, step: int) -> None:
