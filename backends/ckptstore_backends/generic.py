@@ -34,7 +34,7 @@ _LIMITS = (
     "durability is the server's affair, and unknown here",
     (
         "a version is what the filesystem tells of a file, often only time and size: a replacement of the same size "
-        "within the same tick of its clock goes unnoticed"
+        "within the same tick of its clock goes unnoticed, and so may one that is put back to what it was"
     ),
     "a root that does not exist is an empty store",
     "requests are repeated only as far as the filesystem's own client does it",
