@@ -150,6 +150,12 @@ class Connection:
         if "uploadId" in request.query:
             number = int(request.query["partNumber"][0])
             self._bucket.uploads[request.query["uploadId"][0]][number] = body
+        elif source := request.headers.get("x-amz-copy-source"):
+            pieces = self._bucket.objects[f"/{unquote(source).lstrip('/')}"]
+            self._bucket.objects[request.path] = pieces
+            name = "CopyObjectResult"
+            self._send(200, f"{_XML}<{name}><ETag>{_etag(*pieces)}</ETag></{name}>".encode())
+            return
         else:
             self._bucket.objects[request.path] = [body]
         self._send(200, ETag=_etag(body))
