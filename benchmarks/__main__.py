@@ -27,15 +27,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="instead of each comparison's own number")
     parser.add_argument("--results", type=Path, default=_HERE / "results.json", metavar="FILE")
     parser.add_argument("--no-docs", action="store_true", help="leave docs/ as it is")
-    parser.add_argument("--list", action="store_true", help="print the names, measure nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="print what would be run and how long it took, measure nothing"
+    )
     given = parser.parse_args()
     wanted = comparisons.chosen(comparisons.QUICK if given.quick else comparisons.FULL, given.only)
+    results = report.load_results(given.results) if not given.quick else {"comparisons": []}
+    print(*report.plan(wanted, results), sep="\n")
     if given.list or not wanted:
-        print("\n".join(comparison.name for comparison in wanted) or f"no comparison's name holds {given.only!r}")
         return
-    results = report.load_results(given.results) if not given.quick else {"machine": {}, "comparisons": []}
-    results["machine"] = report.machine()
-    print(*(f"{name}: {value}" for name, value in results["machine"].items()), sep="\n")
+    print(*(f"{name}: {value}" for name, value in report.machine().items()), sep="\n")
     for number, comparison in enumerate(wanted, 1):
         _measure(comparison, f"[{number}/{len(wanted)}]", results, given.rounds)
         if not given.quick:
@@ -50,14 +51,15 @@ def _measure(comparison: comparisons.Comparison, mark: str, results: dict, round
         comparison = comparisons.with_rounds(comparison, rounds)
     load, began = os.getloadavg()[0], time.perf_counter()
     print(f"\n{mark} {comparison.title}, {comparison.rounds} rounds, load {load:.1f}", flush=True)
-    record = report.as_record(comparison, comparisons.measure(comparison), load)
+    record = report.as_record(comparison, comparisons.measure(comparison), load, report.machine())
+    record["took_s"] = round(time.perf_counter() - began)
     others = [other for other in results["comparisons"] if other["name"] != comparison.name]
     order = [other.name for other in comparisons.FULL]
     results["comparisons"] = sorted(
         [*others, record], key=lambda other: order.index(other["name"]) if other["name"] in order else -1
     )
     print("\n".join(report.table(record)))
-    print(f"took {time.perf_counter() - began:.0f} s", flush=True)
+    print(f"took {record['took_s']} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,10 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -29,12 +27,14 @@ import obstore
 import obstore.store
 import s3fs
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.services import running
 from ckptstore.objects import ByteRange
 from ckptstore.store import Store
 from ckptstore_backends.gcs import GCSStore
 from ckptstore_backends.s3 import S3Store
 
-_ROOT = Path(__file__).parent.parent
 _MIB = 1024 * 1024
 _PART = 16 * _MIB
 _SMALL = 4096
@@ -62,9 +62,9 @@ def main() -> None:
 def measure_bulk(size: int, rounds: int) -> None:
     """Compare with obstore on the stub, which speaks S3 and the XML interface of GCS."""
     data = memoryview(os.urandom(size))
-    with _stub() as url:
+    with running("stub") as stub:
         for service, pair in (("S3", _s3), ("GCS", _gcs)):
-            ours, direct = pair(url)
+            ours, direct = pair(stub.url)
             _measure_bulk(service, ours, direct, data, rounds)
             ours.close()
 
@@ -109,7 +109,6 @@ def _measure_bulk(service: str, ours: Store, direct: Any, data: memoryview, roun
 
 def measure_small(rounds: int) -> None:
     """Compare with s3fs on SeaweedFS."""
-    sys.path.insert(0, str(_ROOT))
     from tests.seaweedfs import KEY, SECRET, seaweedfs
 
     with seaweedfs() as server:
@@ -181,20 +180,6 @@ class _Known:
 
 def _pieces(data: memoryview) -> Iterator[memoryview]:
     return (data[start : start + _MIB] for start in range(0, len(data), _MIB))
-
-
-@contextmanager
-def _stub() -> Iterator[str]:
-    with subprocess.Popen(
-        [sys.executable, str(_ROOT / "benchmarks" / "stub_s3.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.stdin.close()
 
 
 if __name__ == "__main__":

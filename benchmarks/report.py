@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import bars
 from benchmarks.comparisons import Comparison
 from benchmarks.rounds import Outcome
 from benchmarks.states import Shape
@@ -24,16 +25,21 @@ _PACKAGES = (
 
 _INTRODUCTION = """\
 Written by `make bench` from the figures in [benchmarks/results.json](../benchmarks/results.json); `make bench-quick`
-takes two minutes. Every contender runs in a process of its own; in each round each of them runs once, after a round
-that does not count and in which what it saved or loaded is compared with the original. The stub is an S3 that costs
-next to nothing ([stub_s3.py](../benchmarks/stub_s3.py)), so that the client is what is measured; SeaweedFS is a real
-server. CPU is that of all threads of the client; the peak is memory above what the process held before the call, a
-loaded state included.
+is short and only prints. Every contender runs in a process of its own; in each round each of them runs once, after a
+call that does not count. What that call saved or loaded is compared with the original, except where the server keeps
+nothing ("discarding") and in the training loops. The stub is an S3 that costs next to nothing
+([stub_s3.py](../benchmarks/stub_s3.py)), so that the client is what is measured; SeaweedFS is a real server. CPU is
+that of all threads of the client; the peak is memory above what the process held before the call, a loaded state
+included.
+
+Before each call as much memory as the state needs is touched and freed, up to 1 GiB. A virtual machine may give free
+memory back to its host, and whoever touches it next waits: on the machine of these figures a buffered write of 1 GiB
+takes 0.7 s into memory that was used a moment ago, and 2.9 s into memory that was free for a second.
 """
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return what the figures depend on, and when."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(),
@@ -45,10 +51,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def as_record(comparison: Comparison, outcomes: Sequence[Outcome], load: float) -> dict[str, Any]:
-    """Return one comparison as JSON keeps it."""
+def as_record(
+    comparison: Comparison, outcomes: Sequence[Outcome], load: float, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return one comparison as JSON keeps it, with the machine and the time of its own run."""
     return {
         "name": comparison.name,
+        "machine": about,
         "title": comparison.title,
         "act": comparison.act,
         "service": comparison.service,
@@ -58,6 +67,19 @@ def as_record(comparison: Comparison, outcomes: Sequence[Outcome], load: float) 
         "load_before": load,
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
+
+
+def plan(wanted: Sequence[Comparison], results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each comparison, with the seconds that it took the last time, and their sum."""
+    took = {record["name"]: record.get("took_s") for record in results["comparisons"]}
+    for comparison in wanted:
+        seconds = took.get(comparison.name)
+        last = "" if seconds is None else f", {seconds} s the last time"
+        yield f"{comparison.name}: {len(comparison.contenders)} contenders, {comparison.rounds} rounds{last}"
+    known = [seconds for comparison in wanted if (seconds := took.get(comparison.name)) is not None]
+    yield f"{len(wanted)} comparisons"
+    if known:
+        yield f"{len(known)} of them took {sum(known) / 60:.0f} minutes the last time"
 
 
 def table(record: Mapping[str, Any]) -> list[str]:
@@ -95,28 +117,48 @@ def performance_page(results: Mapping[str, Any]) -> str:
 
 
 def _page(results: Mapping[str, Any]) -> Iterator[str]:
-    about = results["machine"]
+    kept = results["comparisons"]
+    newest = max((record["machine"] for record in kept), key=lambda about: about["when"], default=None)
     yield "# Performance"
     yield ""
     yield from _INTRODUCTION.splitlines()
+    if newest is None:
+        return
     yield ""
-    yield f"{about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['platform']}, Python"
-    yield f"{about['python']}, {about['when']}. With"
-    yield ", ".join(f"{name} {found}" for name, found in about["versions"].items()) + "."
+    yield from _described(newest)
+    yield ""
+    yield "## Bars"
+    yield ""
+    yield "The best round of each contender."
+    yield ""
+    yield from bars.table(kept)
     yield ""
     yield "![Seconds for 1 GiB](performance.png)"
-    for record in results["comparisons"]:
+    for record in kept:
         yield ""
         yield f"## {record['title'][0].upper()}{record['title'][1:]}"
         yield ""
-        yield f"{record['rounds']} rounds."
+        yield f"{record['rounds']} rounds, {record['machine']['when']}."
+        if not _same_machine(record["machine"], newest):
+            yield "Measured on"
+            yield from _described(record["machine"])
         yield ""
         yield from table(record)
 
 
+def _described(about: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['platform']}, Python"
+    yield f"{about['python']}. With"
+    yield ", ".join(f"{name} {found}" for name, found in about["versions"].items()) + "."
+
+
+def _same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return {**one, "when": ""} == {**other, "when": ""}
+
+
 def load_results(path: Path) -> dict[str, Any]:
-    """Return what an earlier run kept, or nothing."""
-    return dict(json.loads(path.read_text())) if path.exists() else {"machine": {}, "comparisons": []}
+    """Return what earlier runs kept, or nothing."""
+    return dict(json.loads(path.read_text())) if path.exists() else {"comparisons": []}
 
 
 def keep(path: Path, results: Mapping[str, Any]) -> None:

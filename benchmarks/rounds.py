@@ -48,6 +48,8 @@ def take_turns(setups: Sequence[Setup], rounds: int) -> list[Outcome]:
     outcomes = [Outcome(setup.contender) for setup in setups]
     with ExitStack() as stack:
         workers = [stack.enter_context(_worker(setup)) for setup in setups]
+        for worker, outcome in zip(workers, outcomes, strict=True):
+            _asked(worker, outcome.contender)  # prepares
         for _ in range(rounds):
             for worker, outcome in zip(workers, outcomes, strict=True):
                 figures = _asked(worker, outcome.contender)
@@ -62,7 +64,6 @@ def _worker(setup: Setup) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, str(_WORKER), json.dumps(asdict(setup))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
-        _answer(process, setup.contender)
         try:
             yield process
         finally:

@@ -23,10 +23,11 @@ class Shape:
 
     @classmethod
     def named(cls, name: str) -> Shape:
-        """Return the shape of "1024" (MiB, in 64 tensors) or "small" (78 MiB in 5,000 tensors)."""
+        """Return the shape of "1024" (MiB, in 64 tensors), "4096 in 1024" or "small" (78 MiB in 5,000 tensors)."""
         if name == "small":
             return cls(_SMALL_TENSORS * 16 * 1024, _SMALL_TENSORS)
-        return cls(int(name) * MIB, _LARGE_TENSORS)
+        size_mib, _, tensors = name.partition(" in ")
+        return cls(int(size_mib) * MIB, int(tensors or _LARGE_TENSORS))
 
     @property
     def title(self) -> str:

@@ -28,17 +28,20 @@ class Job:
         act: does it; is handed a function to call whenever bytes have moved.
         discard: gives its memory back; called once, whether it ran or not.
         name: for messages.
+        key: what it writes.
     """
 
     act: Callable[[Callable[[], None]], None]
     discard: Callable[[], None]
     name: str
+    key: str
     outcome: Future[None] = field(default_factory=Future)
     progressed: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
         """Run it and record how it ended."""
         try:
+            self._progress()
             self.act(self._progress)
         except BaseException as error:  # noqa: BLE001  # handed to whoever asks, and to the next call
             self._end(error)
@@ -46,7 +49,7 @@ class Job:
             self._end(None)
 
     def give_up(self, error: Exception) -> None:
-        """End it for those who wait; what still runs can change nothing."""
+        """End it for those who wait; what still runs publishes nothing, unless the store has every byte already."""
         with contextlib.suppress(InvalidStateError):  # it has just ended
             self.outcome.set_exception(error)
 
@@ -90,6 +93,7 @@ class BackgroundSaver:
         self._changed = threading.Condition()
         self._running: Job | None = None
         self._waiting: Job | None = None
+        self._given_up: list[Job] = []
         self._failures: list[tuple[Job, BaseException]] = []
         self._turn = threading.RLock()
         _flush_at_exit(self)
@@ -134,6 +138,19 @@ class BackgroundSaver:
             started = {job for job in (self._running, self._waiting) if job is not None}
         self._wait_until_idle(started)
 
+    def wait_for_given_up(self, key: str) -> None:
+        """Wait until no save of this key that was given up can still be published, over a newer one.
+
+        Raises:
+            SaveStalled: one can, even after the deadline.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._is_contested(key), self._deadline_s):
+                raise SaveStalled(
+                    f"an earlier save of {key} was given up but has not ended, and may still be published; "
+                    "save as another step, or once the store answers again"
+                )
+
     def give_up_if_stalled(self) -> None:
         """Give up the save in flight where it has made no progress for the deadline."""
         self._begin_again_after_fork()
@@ -170,9 +187,13 @@ class BackgroundSaver:
         threading.Thread(target=self._work, args=(job,), name=f"ckptstore {job.name}", daemon=True).start()
 
     def _work(self, job: Job) -> None:
+        with self._changed:  # until then, this would take time from the loop that has just started it
+            self._changed.wait_for(lambda: job.outcome.done() or not self._is_contested(job.key))
         job.run()
         with self._changed:
             if self._running is not job:  # it was given up meanwhile
+                self._given_up.remove(job)
+                self._changed.notify_all()
                 return
             if error := job.outcome.exception():
                 logger.error("%s failed: %s", job.name, error)
@@ -186,6 +207,9 @@ class BackgroundSaver:
             self._run(following)
         self._changed.notify_all()
 
+    def _is_contested(self, key: str) -> bool:
+        return any(job.key == key for job in self._given_up)
+
     def _wait_until_idle(self, started: Collection[Job] | None = None) -> None:
         with self._changed:
             while (job := self._running) is not None and (started is None or job in started):
@@ -197,6 +221,7 @@ class BackgroundSaver:
             f"{job.name} moved no byte for {self._deadline_s:g} s and was given up; is the store alive?"
         )
         job.give_up(error)
+        self._given_up.append(job)
         self._failures.append((job, error))
         self._next()
 

@@ -17,7 +17,8 @@ from ckptstore import keys
 from ckptstore.companions import digest_line
 from ckptstore.errors import BackupBusy, CorruptCheckpoint, InvalidBackup, InvalidKey, KeyNotFound
 from ckptstore.opening import open_store
-from ckptstore.store import ByteRange, ObjectInfo, Store, check_key, redact
+from ckptstore.rangedfile import RangedFile
+from ckptstore.store import ByteRange, Store, check_key, redact
 
 if TYPE_CHECKING:
     from ckptstore.experiment import Experiment
@@ -154,46 +155,15 @@ def _opened_object(store: Store, key: str) -> Iterator[Iterator[memoryview]]:
     import h5py
 
     info = store.stat(key)
+    file = RangedFile(
+        lambda wanted: next(store.get_ranges(key, [wanted], version=info.version)), info.size_bytes, _PROBE_BYTES
+    )
     try:
-        h5py.File(_ObjectFile(store, info), "r").close()
+        h5py.File(file, "r").close()
     except OSError as error:
         raise InvalidBackup(f"{key} in {redact(store.url)} is not whole HDF5: {error}") from error
     starts = range(0, info.size_bytes, _CHUNK_BYTES)
     yield store.get_ranges(key, [ByteRange(start, _CHUNK_BYTES) for start in starts], version=info.version)
-
-
-class _ObjectFile(io.RawIOBase):
-    """An object of a store as the seekable file that h5py reads its metadata from."""
-
-    def __init__(self, store: Store, info: ObjectInfo) -> None:
-        self._store, self._info, self._position = store, info, 0
-        self._window: tuple[int, memoryview] = (0, memoryview(b""))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._info.size_bytes}[whence]
-        self._position = origin + offset
-        return self._position
-
-    def readinto(self, target: Any) -> int:
-        view = memoryview(target).cast("B")
-        data = self._read(len(view))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def _read(self, size: int) -> memoryview:
-        start, held = self._window
-        if not start <= self._position <= self._position + size <= start + len(held):
-            wanted = ByteRange(self._position, max(size, _PROBE_BYTES))
-            held = next(self._store.get_ranges(self._info.key, [wanted], version=self._info.version))
-            start, self._window = self._position, (self._position, held)
-        return held[self._position - start : self._position - start + size]
 
 
 def _uids_file(samples: SampleSet) -> memoryview:

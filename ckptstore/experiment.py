@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 import yaml
 
 from ckptstore import keys
+from ckptstore.checkpoints import CheckpointRecord, Forms, checkpoint_records, forms_in
 from ckptstore.companions import open_text, seal_text
 from ckptstore.errors import (
     CheckpointNotFound,
@@ -25,29 +24,6 @@ from ckptstore.provenance import Provenance, parse_provenance
 from ckptstore.store import ObjectInfo, Store, redact
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointRecord:
-    """A checkpoint as a listing shows it.
-
-    Attributes:
-        step: the training step.
-        info: key, size in bytes, time and version of the object: the `.pt`, or the `.pt.zst` in its place.
-    """
-
-    step: int
-    info: ObjectInfo
-
-    @property
-    def compressed(self) -> bool:
-        """Whether it is stored as a `.pt.zst`."""
-        return self.info.key.endswith(keys.COMPRESSED)
-
-    @property
-    def modified(self) -> datetime:
-        """When it was written, by the store's clock."""
-        return self.info.modified
 
 
 class Experiment:
@@ -119,7 +95,11 @@ class Experiment:
         One listing, which says nothing on whether they are sound. Where a step has both forms, because compressing it
         was cut short, its `.pt` is the checkpoint.
         """
-        return checkpoint_records(self.store.list(keys.model_prefix(self.exp_hash)), self.exp_hash)
+        return [forms.record for forms in self.forms()]
+
+    def forms(self) -> list[Forms]:
+        """Return all objects of each checkpoint, in numeric order. One listing."""
+        return forms_in(self.store.list(keys.model_prefix(self.exp_hash)), self.exp_hash)
 
     def checkpoint(self, step: int) -> CheckpointRecord:
         """Return one checkpoint, compressed or not. One request, a second and third one where there is no `.pt`.
@@ -229,18 +209,6 @@ def chosen_hashes(store: Store, experiments: Iterable[str] | None) -> list[str]:
             "nothing was done"
         )
     return wanted
-
-
-def checkpoint_records(objects: Iterable[ObjectInfo], exp_hash: str) -> list[CheckpointRecord]:
-    """Return the checkpoints in a listing, in numeric order; where a step has both forms, the `.pt`."""
-    records: dict[int, CheckpointRecord] = {}
-    for info in objects:
-        parsed = keys.parse_key(info.key)
-        if parsed is None or parsed.exp_hash != exp_hash or parsed.step is None:
-            continue
-        if parsed.kind is Kind.CHECKPOINT or parsed.step not in records:
-            records[parsed.step] = CheckpointRecord(parsed.step, info)
-    return [records[step] for step in sorted(records)]
 
 
 def _of_kind(objects: Iterable[ObjectInfo], kind: Kind) -> Iterator[str]:

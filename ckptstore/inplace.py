@@ -10,8 +10,9 @@ import torch
 
 from ckptstore import archive
 from ckptstore.archive import TensorRef
+from ckptstore.checkpoints import CheckpointRecord
 from ckptstore.errors import IncompatibleCheckpoint, PartlyLoaded
-from ckptstore.experiment import CheckpointRecord, Experiment
+from ckptstore.experiment import Experiment
 from ckptstore.fitting import may_fail_half_way
 from ckptstore.hashing import clean_names, unwrap
 from ckptstore.loading import MapLocation, checked_contents, index_of

@@ -169,6 +169,11 @@ def hash_of_prefix(prefix: str) -> str | None:
     return exp_hash if _HASH.fullmatch(exp_hash) and prefix == experiment_prefix(exp_hash) else None
 
 
+def hash_of_key(key: str) -> str | None:
+    """Return the experiment in whose folder a key lies, whether it is one of ours or not; or None."""
+    return hash_of_prefix("/".join(key.split("/", 2)[:2]) + "/")
+
+
 def check_hash(exp_hash: str) -> str:
     """Return the hash if it is 16 lower-case hex digits.
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from ckptstore import archive
-from ckptstore.experiment import CheckpointRecord, Experiment
+from ckptstore.checkpoints import CheckpointRecord
+from ckptstore.experiment import Experiment
 from ckptstore.inplace import restore_in_place
 from ckptstore.loading import MapLocation, Mmap, Reader, read_checkpoint
 from ckptstore.restoring import restore

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from ckptstore import archive
+from ckptstore.checkpoints import CheckpointRecord
 from ckptstore.errors import (
     CheckpointNotFound,
     CorruptCheckpoint,
@@ -17,7 +18,7 @@ from ckptstore.errors import (
     ObjectChanged,
     PartlyLoaded,
 )
-from ckptstore.experiment import CheckpointRecord, Experiment
+from ckptstore.experiment import Experiment
 from ckptstore.keys import check_step
 from ckptstore.notices import warn
 from ckptstore.participants import check_stateful, find_model_if_any, find_optimizer

@@ -7,7 +7,6 @@ import pathlib
 import signal
 import time
 from collections.abc import Iterable, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -20,30 +19,28 @@ from ckptstore.architecture import (
 )
 from ckptstore.background import BackgroundSaver, OnError, Policy
 from ckptstore.backups import BackupSource, save_backup
-from ckptstore.distributed import check_writer_rank, is_writer, on_every_rank
+from ckptstore.distributed import check_writer_rank, is_writer
 from ckptstore.errors import (
     LedgerError,
     UnknownExperiment,
     UntrustedPickle,
 )
-from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
+from ckptstore.experiment import list_hashes
 from ckptstore.handle import SaveHandle, finished
 from ckptstore.hashing import plain_config
 from ckptstore.identity import HashOptions
 from ckptstore.loader import Loader
 from ckptstore.loading import MapLocation, Mmap, choose_step, first_sound, index_of, loading_targets
-from ckptstore.notices import logger, say, warn
+from ckptstore.notices import logger, warn
 from ckptstore.participants import check_stateful, find_model, find_optimizer
 from ckptstore.preemption import Preemption
-from ckptstore.resuming import find_resumable, restored_line
 from ckptstore.retention import Policy as RetentionPolicy
 from ckptstore.retention.automatic import Retention
-from ckptstore.rng import restore_rng
-from ckptstore.saving import Stateful, Training, checkpoint_state, signature_of
+from ckptstore.saving import Stateful, Training
 from ckptstore.session import Session, record_if_sound
 from ckptstore.store import Store, StorePath, open_store, redact
 from ckptstore.view import CheckpointView
-from ckptstore.writer import CheckpointWriter, Save
+from ckptstore.writer import CheckpointWriter
 
 
 class CheckpointManagerV2:
@@ -70,8 +67,8 @@ class CheckpointManagerV2:
         flush_on_sigterm: at SIGTERM wait for the saves in flight, then let the signal do what it did before. For the
             main thread only; a forked child, such as a DataLoader's worker, is not concerned.
         keep: which checkpoints stay, such as ``Latest(3) | Best(1, "loss", "min")``; applied after each save, once
-            that is durable. What others saved goes only when it is older than 24 hours; see
-            `retention.automatic.Retention`.
+            that is durable. What others saved goes only when it is older than 24 hours, and nothing goes by a metric
+            that no checkpoint has, which is logged; see `retention.automatic.Retention`.
 
     Every method that needs a current experiment raises `NoExperiment` before there is one. Errors of the store
     (`StoreError`) come out as they are.
@@ -104,11 +101,16 @@ class CheckpointManagerV2:
         plain_config({}, ignore=ignore)  # says what is wrong with it
         check_writer_rank(writer_rank)
         options = HashOptions(ignore=tuple(ignore), forward_source=forward_source, record_uids=record_uids)
-        self._session = Session(self._store, options, parent=parent, writer_rank=writer_rank)
+        self._session = Session(
+            self._store,
+            options,
+            parent=parent,
+            writer_rank=writer_rank,
+            save_rng=save_rng,
+            retention=None if keep is None else Retention(keep),
+        )
         self._data_h5_path = data_h5_path
         self._writer_rank = writer_rank
-        self._save_rng = save_rng
-        self._retention = None if keep is None else Retention(keep)
         self._writer = CheckpointWriter(
             BackgroundSaver(policy=save_policy, on_error=on_error, deadline_s=save_deadline_s)
         )
@@ -326,18 +328,11 @@ class CheckpointManagerV2:
             scheduler=scheduler,
             scaler=scaler,
         )
-        state = checkpoint_state(
-            training, step=step, metadata=metadata, origin=self._session.origin(experiment), save_rng=self._save_rng
-        )
-        signature = signature_of(state["model_state_dict"], self._session.saved_signature(module))
-        committed = partial(self._retention.committed, experiment) if self._retention else None
-        architecture = self._session.architecture_to_save(module, signature)
-        save = Save(experiment, step, state, architecture, committed)
-        handle = None if blocking else self._writer.start(save, began)
-        if blocking:
-            self._writer.write(save)
-        self._session.saved(module, signature)
-        return handle or path
+        save = self._session.save_of(experiment, module, training, step=step, metadata=metadata)
+        if not blocking:
+            return self._writer.start(save, began)
+        self._writer.write(save)
+        return path
 
     def flush(self) -> None:
         """Wait until every save that was started with ``blocking=False`` is durable.
@@ -484,7 +479,7 @@ class CheckpointManagerV2:
         if found is None:
             warn(f"nothing to load: no sound checkpoint of experiment {experiment.exp_hash}; {self._session.known()}")
             return None
-        return self._restore(experiment, *found, loader)
+        return self._session.restore(experiment, *found, loader)
 
     def load_checkpoint(
         self,
@@ -525,7 +520,7 @@ class CheckpointManagerV2:
         )
         record = choose_step(experiment, step, nearest=nearest)
         loader = Loader(training=training, strict=strict, map_location=map_location, in_place=in_place, mmap=mmap)
-        return self._restore(experiment, record, loader.reader(experiment)(record, None), loader)
+        return self._session.restore(experiment, record, loader.reader(experiment)(record, None), loader)
 
     def open_checkpoint(self, step: int, exp_hash: str | None = None, *, nearest: bool = False) -> CheckpointView:
         """Open the checkpoint of one step without loading it: names, shapes and metadata, tensors on demand.
@@ -594,20 +589,7 @@ class CheckpointManagerV2:
             raise LedgerError("which model is to go on? give it, or register exactly one in the ledger")
         self.flush()
         loader = Loader(training=training, strict=strict, map_location=map_location, in_place=in_place, mmap=mmap)
-        found = find_resumable(source, loader.reader(source), writer_rank=self._writer_rank)
-        if found is None:
-            if is_writer(self._writer_rank):
-                say(self._session.nothing_to_resume(source))
-            return None
-        state = on_every_rank(lambda: self._restore(source, *found, loader))
-        if current.exp_hash != source.exp_hash:
-            self._session.record_parent(current, source.exp_hash)
-        if is_writer(self._writer_rank):
-            if state.get("rng_state"):
-                restore_rng(state["rng_state"])
-            done = restored_line(training, state)
-            say(f"resumed from step {found[0].step} of experiment {source.where_it_is()}: {done}")
-        return state
+        return self._session.go_on(current, source, loader)
 
     def load_config(self, exp_hash: str | None = None, config_name: str = "config") -> dict[str, Any]:
         """Return an experiment's config as plain data. One read; YAML tags are refused, never executed.
@@ -648,11 +630,3 @@ class CheckpointManagerV2:
         if isinstance(path, pathlib.Path):
             path.mkdir(parents=True, exist_ok=True)
         return path
-
-    def _restore(
-        self, experiment: Experiment, record: CheckpointRecord, state: dict[str, Any], loader: Loader
-    ) -> dict[str, Any]:
-        loader.restore(experiment, record, state)
-        if loader.training.model is not None:  # else it was only looked at
-            self._session.went_on_from(experiment, record, state)
-        return state

@@ -7,15 +7,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ckptstore.cachefile import cache_folder, read_cache, write_cache
+from ckptstore.checkpoints import CheckpointRecord
 from ckptstore.errors import CorruptCheckpoint, KeyNotFound, NewerFormat, ObjectChanged, UnsupportedFormat
-from ckptstore.experiment import CheckpointRecord
 from ckptstore.progress import Progress, Silent
 from ckptstore.store import Store
+from ckptstore.timestamps import parsed_timestamp
 
 if TYPE_CHECKING:
     from ckptstore.archive import Index
@@ -153,7 +154,7 @@ def header_of(index: Index) -> Header:
     return Header(
         condition="sound",
         digest=index.digest,
-        saved_at=_time(state.get("timestamp")),
+        saved_at=parsed_timestamp(state.get("timestamp")),
         run_id=run_id if isinstance(run_id, str) else None,
         resumed_from=_plain(resumed_from) if isinstance(resumed_from, Mapping) else None,
         metadata=metadata,
@@ -201,14 +202,6 @@ def _plain(value: Any) -> Any:
     return f"<{type(value).__name__}>" if shape is None else f"<tensor {'x'.join(map(str, shape))}>"
 
 
-def _time(text: object) -> datetime | None:
-    try:
-        when = datetime.fromisoformat(text)  # type: ignore[arg-type]  # the TypeError is the answer
-    except (TypeError, ValueError):
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
 def _frozen(header: Header, version: str) -> dict[str, Any]:
     saved_at = header.saved_at.isoformat() if header.saved_at else None
     return {**asdict(header), "saved_at": saved_at, "version": version}
@@ -219,6 +212,6 @@ def _thawed(entry: object, version: str) -> Header | None:
         return None
     facts = {name: value for name, value in entry.items() if name != "version"}
     try:
-        return Header(**{**facts, "saved_at": _time(facts.get("saved_at"))})
+        return Header(**{**facts, "saved_at": parsed_timestamp(facts.get("saved_at"))})
     except TypeError:  # another version of ckptstore wrote it
         return None

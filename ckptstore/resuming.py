@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ckptstore import archive
+from ckptstore.checkpoints import CheckpointRecord
 from ckptstore.distributed import on_writer
 from ckptstore.errors import CkptStoreError, CorruptCheckpoint, KeyNotFound, ObjectChanged
-from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
+from ckptstore.experiment import Experiment, list_hashes
 from ckptstore.loading import Reader, first_sound, index_of
 from ckptstore.notices import warn
+from ckptstore.ordering import saved_after_highest
 from ckptstore.provenance import Provenance, changed_components, describe_change
 from ckptstore.saving import Training
 from ckptstore.store import Store
+from ckptstore.timestamps import parsed_timestamp
 
 _READERS = 16
 _MOST_RECORDS = 1_000
@@ -48,40 +52,28 @@ def resume_order(experiment: Experiment) -> ResumeOrder:
     """Return what to try, newest run first.
 
     Where the highest step is also the last that was written, it costs one listing and one suffix read. After a
-    rollback a lower step is newer. A checkpoint's own timestamp decides; the store's times, which are never earlier
-    than that, only rule out what need not be read: nothing of a copied experiment, whose times are those of the copy.
+    rollback a lower step is newer; see `saved_after_highest`.
     """
-    descending = experiment.checkpoints()[::-1]
+    ascending = experiment.checkpoints()
     indexes: dict[str, archive.Index] = {}
-    newer = _saved_after_highest(experiment, descending, indexes)
-    others = [record for record in descending if record not in newer]
-    return ResumeOrder((*newer, *others), len(newer), indexes)
+    newer = saved_after_highest(ascending, partial(_times, experiment, indexes))
+    others = [record for record in ascending if record not in newer]
+    return ResumeOrder((*newer[::-1], *others[::-1]), len(newer), indexes)
 
 
-def _saved_after_highest(
-    experiment: Experiment, descending: Sequence[CheckpointRecord], indexes: dict[str, archive.Index]
-) -> list[CheckpointRecord]:
-    for position, highest in enumerate(descending):
-        saved_at = _saved_at(experiment, highest, indexes)
-        if saved_at is None:
-            continue
-        since = min(saved_at, highest.modified)
-        suspects = [record for record in descending[position + 1 :] if record.modified >= since]
-        with ThreadPoolExecutor(_READERS) as readers:
-            times = list(readers.map(lambda record: _saved_at(experiment, record, indexes), suspects))
-        later = [(when, record) for when, record in zip(times, suspects, strict=True) if when and when > saved_at]
-        return [record for _, record in sorted(later, key=lambda pair: pair[0], reverse=True)]
-    return []
+def _times(
+    experiment: Experiment, indexes: dict[str, archive.Index], records: Sequence[CheckpointRecord]
+) -> list[datetime | None]:
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(lambda record: _saved_at(experiment, record, indexes), records))
 
 
 def _saved_at(experiment: Experiment, record: CheckpointRecord, indexes: dict[str, archive.Index]) -> datetime | None:
-    key = record.info.key
     try:
-        indexes[key] = index_of(experiment, record)
-        saved_at = datetime.fromisoformat(indexes[key].state["timestamp"])
-    except (CorruptCheckpoint, KeyNotFound, ObjectChanged, KeyError, TypeError, ValueError):
+        index = indexes[record.info.key] = index_of(experiment, record)
+    except (CorruptCheckpoint, KeyNotFound, ObjectChanged):
         return None  # whoever loads it says what is wrong with it
-    return saved_at if saved_at.tzinfo else saved_at.replace(tzinfo=UTC)
+    return parsed_timestamp(index.state.get("timestamp"))
 
 
 def find_resumable(
@@ -144,10 +136,8 @@ def _distance(own: Provenance, other: Provenance) -> tuple[int, int, float]:
 
 
 def _timestamp(record: Provenance) -> float:
-    try:
-        return datetime.fromisoformat(record.created_at or "").timestamp()
-    except (TypeError, ValueError):
-        return 0.0
+    created_at = parsed_timestamp(record.created_at)
+    return created_at.timestamp() if created_at else 0.0
 
 
 def _others(store: Store, own: Provenance) -> Iterator[Provenance]:

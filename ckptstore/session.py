@@ -7,6 +7,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,19 +15,38 @@ import torch
 from ckptstore import keys
 from ckptstore.architecture import PreparedArchitecture, prepare_architecture_if_possible
 from ckptstore.backups import BackupSource
-from ckptstore.distributed import on_writer
+from ckptstore.checkpoints import CheckpointRecord
+from ckptstore.distributed import is_writer, on_every_rank, on_writer
 from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint, NewerFormat, NoExperiment
-from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
+from ckptstore.experiment import Experiment, list_hashes
 from ckptstore.hashing import describe_model
 from ckptstore.identity import HashOptions, Identity, establish
-from ckptstore.notices import warn
+from ckptstore.loader import Loader
+from ckptstore.notices import say, warn
 from ckptstore.provenance import Provenance
-from ckptstore.resuming import descends_from, nothing_to_resume
+from ckptstore.resuming import descends_from, find_resumable, nothing_to_resume, restored_line
+from ckptstore.retention.automatic import Retention
 from ckptstore.retention.in_use import forget_current, note_current, note_resumed
-from ckptstore.saving import Origin, Signature
-from ckptstore.store import Store, redact
+from ckptstore.rng import restore_rng
+from ckptstore.saving import Origin, Signature, Training, checkpoint_state, signature_of
+from ckptstore.store import ObjectInfo, Store, redact
+from ckptstore.writer import Save
 
 _SHOWN_HASHES = 20
+
+
+@dataclass(slots=True)
+class _Architecture:
+    """A model's architecture, as it was when a checkpoint was last asked for.
+
+    Attributes:
+        signature: of the state that it goes with.
+        to_write: its files, until a checkpoint that was saved with them is durable; None where there is nothing to
+            write.
+    """
+
+    signature: Signature
+    to_write: PreparedArchitecture | None
 
 
 class Session:
@@ -39,17 +59,28 @@ class Session:
         config_in_effect: what checkpoints record as their config, in its plain form.
     """
 
-    def __init__(self, store: Store, options: HashOptions, *, parent: str | None, writer_rank: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        options: HashOptions,
+        *,
+        parent: str | None,
+        writer_rank: int,
+        save_rng: bool,
+        retention: Retention | None,
+    ) -> None:
         self.store = store
         self.run_id = uuid.uuid4().hex
         self.exp_hash: str | None = None
         self.config_in_effect: Mapping[str, Any] | None = None
         self._options = options
         self._writer_rank = writer_rank
+        self._save_rng = save_rng
+        self._retention = retention
         self._identity = Identity()
         self._parent = None if parent is None else keys.check_hash(parent)
         self._resumed_from: dict[str, Any] | None = None
-        self._saved_models: weakref.WeakKeyDictionary[torch.nn.Module, Signature] = weakref.WeakKeyDictionary()
+        self._architectures: weakref.WeakKeyDictionary[torch.nn.Module, _Architecture] = weakref.WeakKeyDictionary()
         self._last_step, self._choosing_step = -1, threading.Lock()
 
     def experiment(self, exp_hash: str | None = None) -> Experiment:
@@ -91,55 +122,109 @@ class Session:
             self._resumed_from = None  # another network, which begins from scratch
         self.exp_hash = self._parent = exp_hash
         note_current(self, self.store, exp_hash)
-        self._saved_models, self._last_step = weakref.WeakKeyDictionary(), -1
+        self._architectures, self._last_step = weakref.WeakKeyDictionary(), -1
         return exp_hash, is_new
 
     def close(self) -> None:
         """Work on nothing any more, as far as a clean-up in this process is concerned."""
         forget_current(self)
 
-    def origin(self, experiment: Experiment) -> Origin:
-        """Return what a checkpoint saved now says of its history."""
-        return Origin(
+    def next_step(self, experiment: Experiment) -> int:
+        """Return the next free step, those in flight counted; a collective. One listing."""
+        return on_writer(lambda: self._next_step(experiment), self._writer_rank)
+
+    def save_of(
+        self,
+        experiment: Experiment,
+        model: torch.nn.Module,
+        training: Training,
+        *,
+        step: int,
+        metadata: Mapping[str, Any] | None,
+    ) -> Save:
+        """Return the checkpoint of this moment, to be written; with the model's architecture, unless that is stored.
+
+        Args:
+            experiment: where it belongs.
+            model: the one in training.
+            training: what to save.
+            step: its step.
+            metadata: as the user gave it.
+
+        Raises:
+            UnsupportedModel, UnsavableState: the model has nothing to save, or its state cannot be saved.
+        """
+        origin = Origin(
             exp_hash=experiment.exp_hash,
             run_id=self.run_id,
             resumed_from=self._resumed_from,
             config=self.config_in_effect,
         )
+        state = checkpoint_state(training, step=step, metadata=metadata, origin=origin, save_rng=self._save_rng)
+        architecture = self._architecture(model, state["model_state_dict"])
 
-    def next_step(self, experiment: Experiment) -> int:
-        """Return the next free step, those in flight counted; a collective. One listing."""
-        return on_writer(lambda: self._next_step(experiment), self._writer_rank)
+        def durable(saved: ObjectInfo) -> None:
+            architecture.to_write = None
+            if self._retention is not None:
+                self._retention.committed(experiment, saved)
 
-    def saved_signature(self, model: torch.nn.Module) -> Signature | None:
-        """Return what `saved` was told of a model in the current experiment."""
-        return self._saved_models.get(model)
+        return Save(experiment, step, state, architecture.to_write, durable)
 
-    def architecture_to_save(self, model: torch.nn.Module, signature: Signature) -> PreparedArchitecture | None:
-        """Return the model's architecture, unless it was saved in this experiment; warn where it is another model."""
-        if self._saved_models.get(model) == signature:
+    def restore(
+        self, experiment: Experiment, record: CheckpointRecord, state: dict[str, Any], loader: Loader
+    ) -> dict[str, Any]:
+        """Return what was read of a checkpoint, once it is restored; a model it is restored into goes on from it.
+
+        Raises:
+            IncompatibleCheckpoint: it does not fit; lists the differences.
+        """
+        loader.restore(experiment, record, state)
+        if loader.training.model is not None:  # else it was only looked at
+            self._parent = experiment.exp_hash
+            self._resumed_from = {"exp_hash": experiment.exp_hash, "step": record.step, "run_id": state.get("run_id")}
+            note_resumed(experiment.store, experiment.exp_hash, record.step)
+        return state
+
+    def go_on(self, current: Experiment, source: Experiment, loader: Loader) -> dict[str, Any] | None:
+        """Restore the newest run's newest sound checkpoint, with the RNG, and say so; a collective.
+
+        Returns:
+            What it holds; None where there is none.
+
+        Raises:
+            IncompatibleCheckpoint: it does not fit; lists the differences.
+        """
+        found = find_resumable(source, loader.reader(source), writer_rank=self._writer_rank)
+        acts = is_writer(self._writer_rank)
+        if found is None:
+            if acts:
+                say(self._nothing_to_resume(source))
             return None
+        state = on_every_rank(lambda: self.restore(source, *found, loader))
+        if current.exp_hash != source.exp_hash:
+            on_writer(lambda: self._record_parent(current, source.exp_hash), self._writer_rank)
+        if acts:
+            if state.get("rng_state"):
+                restore_rng(state["rng_state"])
+            done = restored_line(loader.training, state)
+            say(f"resumed from step {found[0].step} of experiment {source.where_it_is()}: {done}")
+        return state
+
+    def _architecture(self, model: torch.nn.Module, model_state: Mapping[str, Any]) -> _Architecture:
+        known = self._architectures.get(model)
+        signature = signature_of(model_state, known.signature if known else None)
+        if known is None or known.signature != signature:
+            self._warn_of_another_model(model)
+            known = _Architecture(signature, prepare_architecture_if_possible(model))
+            self._architectures[model] = known
+        return known
+
+    def _warn_of_another_model(self, model: torch.nn.Module) -> None:
         hashed = self._identity.model
         if hashed and hashed.digest != describe_model(model, forward_source=self._options.forward_source).digest:
             warn("the experiment hash was made of another model; call update_experiment_hash(model=...) first")
-        return prepare_architecture_if_possible(model)
 
-    def saved(self, model: torch.nn.Module, signature: Signature) -> None:
-        """Remember that a model's architecture is in the current experiment."""
-        self._saved_models[model] = signature
-
-    def went_on_from(self, experiment: Experiment, record: CheckpointRecord, state: Mapping[str, Any]) -> None:
-        """Remember the checkpoint that a model was restored from."""
-        self._parent = experiment.exp_hash
-        self._resumed_from = {"exp_hash": experiment.exp_hash, "step": record.step, "run_id": state.get("run_id")}
-        note_resumed(experiment.store, experiment.exp_hash, record.step)
-
-    def record_parent(self, current: Experiment, parent: str) -> None:
-        """Write the parent into the current experiment's record, unless that would make a cycle; a collective."""
-        on_writer(lambda: self._record_parent(current, parent), self._writer_rank)
-
-    def nothing_to_resume(self, source: Experiment) -> str:
-        """Return one line: nothing to go on from, and which experiment is nearest."""
+    def _nothing_to_resume(self, source: Experiment) -> str:
         own = self._identity.provenance(self._options, None)
         record = record_if_sound(source)
         return nothing_to_resume(self.store, record or dataclasses.replace(own, exp_hash=source.exp_hash))
@@ -167,6 +252,7 @@ class Session:
             return self._last_step
 
     def _record_parent(self, current: Experiment, parent: str) -> None:
+        """Write the parent into the current experiment's record, unless that would make a cycle."""
         record = record_if_sound(current)
         if (record and record.parent == parent) or descends_from(self.store, parent, current.exp_hash):
             return

@@ -59,6 +59,7 @@ class CheckpointWriter:
         planned = archive.plan(save.state)
         with self._saver.turn:
             self._saver.wait()
+            self._saver.wait_for_given_up(save.key)
             _put(save, _Buffers(planned, lambda: None))
         self._saver.report()
 
@@ -78,7 +79,7 @@ class CheckpointWriter:
             self._saver.make_room()
             snapshot = self._pool.take(save.state)
             rest = replace(save, state={})  # a model that is given up meanwhile shall be freed
-            job = Job(lambda progress: _write(rest, snapshot, progress), snapshot.release, name)
+            job = Job(lambda progress: _write(rest, snapshot, progress), snapshot.release, name, save.key)
             self._saver.start(job)
         path = save.experiment.store.path(save.key)
         stall_seconds = time.perf_counter() - began
@@ -113,7 +114,8 @@ def _put(save: Save, buffers: Iterable[memoryview]) -> None:
 class _Buffers:
     """The buffers of an archive, each announced when it is asked for, with their size for the store to plan by.
 
-    A large one is given in pieces, so that a slow store shows that it moves.
+    A large one is given in pieces, so that a slow store shows that it moves. Their end is announced too: who is told
+    there that nobody waits any more publishes nothing.
     """
 
     def __init__(self, planned: archive.Archive | archive.Stream, progress: Callable[[], None]) -> None:
@@ -129,3 +131,4 @@ class _Buffers:
             for first in range(0, buffer.nbytes, _ANNOUNCE_EVERY_BYTES):
                 self._progress()
                 yield buffer[first : first + _ANNOUNCE_EVERY_BYTES]
+        self._progress()

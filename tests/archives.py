@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ckptstore.archive import plan
 from ckptstore.archive.container import FIXED_RECORDS
+from ckptstore.archive.sources import Here
 from ckptstore.archive.writing import Archive
 from ckptstore.store import Buffer, ByteRange, ObjectInfo
 from ckptstore_backends.memory import MemoryStore
@@ -40,7 +41,12 @@ def written(state: Any) -> bytes:
 def forged(metadata: bytes, storages: Iterable[Buffer] = ()) -> bytes:
     """Return an archive that is sound but for its metadata, as only a forger writes it."""
     records = {f"data/{number}": data for number, data in enumerate(storages)}
-    return b"".join(Archive({**records, **FIXED_RECORDS, "data.pkl": metadata}).buffers())
+    return archived({**records, **FIXED_RECORDS, "data.pkl": metadata})
+
+
+def archived(records: Mapping[str, Buffer]) -> bytes:
+    """Return an archive of these records, whatever they are."""
+    return b"".join(Archive({name: Here(data) for name, data in records.items()}).buffers())
 
 
 def same(first: Any, second: Any) -> bool:

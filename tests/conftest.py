@@ -20,7 +20,9 @@ from tests.servers import HttpLog, S3Server, moto_server
 from tests.sftp import sftp_server
 
 if TYPE_CHECKING:
+    from ckptstore import CheckpointManagerV2
     from ckptstore_backends.s3 import S3Store
+    from tests.models import Job
 
 _CLOUD_SETTINGS = ("AWS_", "GOOGLE_", "GCSFS_", "CLOUDSDK_", "STORAGE_EMULATOR_")
 
@@ -222,3 +224,26 @@ def _store_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
     url = str(tmp_path / "store") if kind == "local" else f"memory://{uuid.uuid4().hex}"
     with open_store(url) as store:
         yield store
+
+
+@pytest.fixture
+def manager(any_store: Store) -> CheckpointManagerV2:
+    """A manager with an experiment, in a store of each kind in turn."""
+    from ckptstore import CheckpointManagerV2
+    from tests.models import Net
+
+    manager = CheckpointManagerV2(any_store)
+    manager.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
+    return manager
+
+
+@pytest.fixture
+def saved(manager: CheckpointManagerV2) -> Job:
+    """Checkpoints of steps 10 and 20, and the job that made them."""
+    from tests.models import Job
+
+    job = Job()
+    for step in (10, 20):
+        job.train(2)
+        manager.save_model_checkpoint(job.model, step=step, optimizer=job.optimizer, scheduler=job.scheduler)
+    return job

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ckptstore import CheckpointManagerV2, keys
+
 
 class Net(nn.Module):
     """A little of everything: convolution, batch norm (buffers), dropout (RNG), a linear head."""
@@ -63,6 +65,12 @@ class Job:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
+
+
+def checkpoint_key(manager: CheckpointManagerV2, step: int = 20) -> str:
+    """Where a manager keeps the checkpoint of a step."""
+    assert manager.exp_hash is not None
+    return keys.checkpoint_key(manager.exp_hash, step)
 
 
 def same(left: Any, right: Any) -> bool:

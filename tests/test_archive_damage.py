@@ -283,10 +283,10 @@ def test_a_forged_directory_is_refused(store: Store, position: int) -> None:
 def test_records_of_other_names_or_another_byte_order_are_refused(store: Store) -> None:
     sound = {"byteorder": b"little", "version": b"3\n", "data.pkl": b"\x80\x02}."}
     for records in ({"other": b"", **sound}, {**sound, "byteorder": b"big"}, dict(reversed(sound.items()))):
-        store.put("a.pt", b"".join(Archive(records).buffers()))
+        store.put("a.pt", archived(records))
         with pytest.raises(CorruptCheckpoint, match=r"its records are not|byteorder is not|does not end with"):
             load(store, "a.pt")
-    store.put("a.pt", b"".join(Archive(sound).buffers()))
+    store.put("a.pt", archived(sound))
     assert load(store, "a.pt") == {}
 
 

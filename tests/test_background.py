@@ -178,13 +178,15 @@ def test_a_failed_save_is_raised_by_close(any_store):
 
 
 def test_with_on_error_warn_an_outage_does_not_end_the_run(any_store):
-    store = FaultyStore(any_store, [Fail("put", StoreError("outage"), nth=1)])
+    store, model = FaultyStore(any_store, [Fail("put", StoreError("outage"), nth=1)]), Net()
     with _open(store, on_error="warn") as manager:
         with pytest.raises(StoreError):
-            manager.save_model_checkpoint(Net(), step=1, blocking=False).result(60)
+            manager.save_model_checkpoint(model, step=1, blocking=False).result(60)
         with pytest.warns(CkptStoreWarning, match="save of step 1 .* failed: outage"):
-            manager.save_model_checkpoint(Net(), step=2, blocking=False)
-    assert manager.get_checkpoint_info()["steps"] == [2]
+            manager.save_model_checkpoint(model, step=2, blocking=False)
+    info = manager.get_checkpoint_info()
+    assert info["steps"] == [2]
+    assert info["architecture_saved"]
 
 
 def test_an_error_of_the_program_is_not_hidden_by_a_lost_checkpoint(any_store, caplog):

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from ckptstore import CheckpointManagerV2
+from ckptstore.errors import SaveStalled
 from ckptstore.testing import FaultyStore
 from ckptstore_backends.memory import MemoryStore
 from tests.models import Job, Net, same
@@ -76,6 +77,101 @@ def test_two_saves_of_one_step_leave_the_second(in_flight):
     assert first.done()
     second.result(60)
     assert same(dict(manager.load_checkpoint(step=1)["model_state_dict"]), dict(model.state_dict()))
+
+
+class StuckAnswer(FaultyStore):
+    """A store that has every byte of the first checkpoint, and publishes it when it is let through."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(uuid.uuid4().hex))
+        self.opened, self.published = threading.Event(), threading.Event()
+        self._first = True
+
+    def _put(self, key, body):
+        if not key.endswith(".pt") or not self._first:
+            return super()._put(key, body)
+        self._first = False
+        data = b"".join([body] if isinstance(body, memoryview) else body)
+        assert self.opened.wait(60)
+        saved = super()._put(key, memoryview(data))
+        self.published.set()
+        return saved
+
+
+@pytest.fixture
+def stuck():
+    """A manager whose save of step 1 was given up, though the store can still publish it; and the store."""
+    store = StuckAnswer()
+    manager = CheckpointManagerV2(store, save_deadline_s=1)
+    manager.update_experiment_hash(Net())
+    manager.save_model_checkpoint(Net(), step=1, blocking=False)
+    with pytest.raises(SaveStalled):
+        manager.flush()
+    yield manager, store
+    store.opened.set()
+    manager.close()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_save_that_was_given_up_never_replaces_a_newer_one_of_its_step(stuck, blocking):
+    manager, store = stuck
+    model = Job(7).model
+    if blocking:
+        threading.Timer(0.1, store.opened.set).start()
+        manager.save_model_checkpoint(model, step=1)
+    else:
+        newer = manager.save_model_checkpoint(model, step=1, blocking=False)
+        assert not newer.done()
+        store.opened.set()
+        newer.result(60)
+    assert store.published.is_set()
+    assert same(dict(manager.load_checkpoint(step=1)["model_state_dict"]), dict(model.state_dict()))
+
+
+def test_while_a_save_that_was_given_up_can_be_published_its_step_is_refused_and_others_are_saved(stuck):
+    manager, store = stuck
+    with pytest.raises(SaveStalled, match="may still be published"):
+        manager.save_model_checkpoint(Net(), step=1)
+    waiting = manager.save_model_checkpoint(Net(), step=1, blocking=False)
+    with pytest.raises(SaveStalled):
+        waiting.result(60)
+    with pytest.raises(SaveStalled, match="step 1"):  # the one that waited in vain; this one is durable
+        manager.save_model_checkpoint(Net(), step=2)
+    assert manager.get_checkpoint_info()["steps"] == [2]
+    assert not store.published.is_set()
+
+
+class LateEnd(FaultyStore):
+    """A store that has the last bytes of a checkpoint, and asks whether there are more when it is let through."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(uuid.uuid4().hex))
+        self.opened, self.published = threading.Event(), 0
+
+    def _put(self, key, body):
+        if not key.endswith(".pt"):
+            return super()._put(key, body)
+        saved = super()._put(key, self._late(body))
+        self.published += 1
+        return saved
+
+    def _late(self, body):
+        for buffer in body:
+            yield buffer
+            if b"ckptstore1 " in bytes(buffer):
+                assert self.opened.wait(60)
+
+
+def test_a_save_given_up_before_the_store_saw_the_end_of_its_bytes_is_never_published():
+    store = LateEnd()
+    with CheckpointManagerV2(store, save_deadline_s=0.5) as manager:
+        manager.update_experiment_hash(Net())
+        manager.save_model_checkpoint(Net(), step=1, blocking=False)
+        with pytest.raises(SaveStalled):
+            manager.flush()
+        threading.Timer(0.01, store.opened.set).start()
+        manager.save_model_checkpoint(Net(), step=1)  # after the one that was given up has ended
+    assert store.published == 1
 
 
 NO_MEMORY = """

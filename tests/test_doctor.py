@@ -18,6 +18,7 @@ from ckptstore.checkup import doctor as doctor_module
 from ckptstore.checkup import examine
 from ckptstore.errors import AccessDenied, StoreUnavailable
 from ckptstore.objects import Upload
+from ckptstore.store import open_store
 from ckptstore.testing import Fail, FaultyStore, FlipBit
 from ckptstore_backends import _gcs_client
 from ckptstore_backends.gcs import GCSStore
@@ -197,6 +198,17 @@ def test_read_only_credentials_are_said_to_be_that(memory):
     assert "s3:PutObject" in _only_failure(found).hint
     assert str(found).endswith("read-only: checkpoints here can be loaded, nothing can be saved")
     assert [info.key for info in memory.list()] == ["experiment"]
+
+
+def test_a_folder_that_may_only_be_read_is_said_to_be_that_in_words_of_a_folder(tmp_path):
+    with open_store(tmp_path) as disk:
+        disk.put("experiment", b"x")
+        denied = [Fail("put", AccessDenied("cannot put: permission denied"), nth=None)]
+        found = examine(FaultyStore(disk, denied))
+    assert found.read_only
+    hint = _only_failure(found).hint
+    assert "owner and mode" in hint
+    assert "s3:" not in hint
 
 
 def test_a_store_that_may_not_be_listed_is_still_examined(memory):

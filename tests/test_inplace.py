@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from ckptstore import CheckpointManagerV2, CkptStoreWarning, keys
+from ckptstore import CheckpointManagerV2, CkptStoreWarning
 from ckptstore.archive import read_index
 from ckptstore.errors import (
     CorruptCheckpoint,
@@ -26,14 +26,7 @@ from ckptstore.errors import (
 )
 from ckptstore.objects import ByteRange
 from ckptstore.testing import FaultyStore, FlipBit
-from tests.models import Job, Net, Tied, same
-
-
-@pytest.fixture
-def manager(any_store):
-    manager = CheckpointManagerV2(any_store)
-    manager.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
-    return manager
+from tests.models import Job, Net, Tied, checkpoint_key, same
 
 
 @pytest.fixture
@@ -42,20 +35,6 @@ def loose(tmp_path):
     manager = CheckpointManagerV2(tmp_path)
     manager.update_experiment_hash(config={"lr": 0.1})
     return manager
-
-
-@pytest.fixture
-def saved(manager):
-    """Checkpoints of steps 10 and 20, and the job that made them."""
-    job = Job()
-    for step in (10, 20):
-        job.train(2)
-        manager.save_model_checkpoint(job.model, step=step, optimizer=job.optimizer, scheduler=job.scheduler)
-    return job
-
-
-def _key(manager, step=20):
-    return keys.checkpoint_key(manager.exp_hash, step)
 
 
 def _pointers(job):
@@ -68,9 +47,9 @@ def _parts(job: Job) -> dict[str, Any]:
 
 
 def _damage(manager, step, offset=200):
-    data = bytearray(manager.store.get(_key(manager, step)))
+    data = bytearray(manager.store.get(checkpoint_key(manager, step)))
     data[offset] ^= 4
-    manager.store.put(_key(manager, step), bytes(data))
+    manager.store.put(checkpoint_key(manager, step), bytes(data))
 
 
 def test_everything_is_read_into_the_tensors_that_are_there_bit_for_bit(manager, saved):
@@ -95,10 +74,10 @@ def test_an_optimizer_that_made_no_step_yet_gets_fresh_memory(manager, saved):
 
 
 def test_what_nobody_takes_is_not_read(any_store, manager, saved):
-    index = read_index(any_store, _key(manager))
+    index = read_index(any_store, checkpoint_key(manager))
     moment = index.state["optimizer_state_dict"]["state"][0]["exp_avg"].record
     offset = next(record.offset for record in index.records if record.name == moment)
-    lying = CheckpointManagerV2(FaultyStore(any_store, [FlipBit(offset, key=_key(manager))]))
+    lying = CheckpointManagerV2(FaultyStore(any_store, [FlipBit(offset, key=checkpoint_key(manager))]))
     lying.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
     job = Job(5)
     state = lying.load_checkpoint(job.model, step=20, in_place=True)
@@ -358,13 +337,13 @@ def test_loading_in_place_needs_a_model_and_an_index(manager):
         manager.load_latest_checkpoint(Net(), in_place=True, mmap=True)
     buffer = io.BytesIO()
     torch.save({"model_state_dict": Net().state_dict()}, buffer)
-    manager.store.put(_key(manager, 6), buffer.getvalue())
+    manager.store.put(checkpoint_key(manager, 6), buffer.getvalue())
     with pytest.raises(UnsupportedFormat, match="written by another tool"):
         manager.load_checkpoint(Net(), step=6, in_place=True)
 
 
 def test_a_flipped_bit_is_found_in_whatever_way_tensors_are_read(any_store, manager, saved):
-    lying = CheckpointManagerV2(FaultyStore(any_store, [FlipBit(200, key=_key(manager))]))
+    lying = CheckpointManagerV2(FaultyStore(any_store, [FlipBit(200, key=checkpoint_key(manager))]))
     lying.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
     with pytest.raises(CorruptCheckpoint, match="record data/0 does not match its CRC32"):
         lying.load_checkpoint(step=20)
@@ -387,7 +366,7 @@ def on_disk(tmp_path):
 @pytest.mark.parametrize("mmap", [True, "verified"])
 def test_a_mapped_checkpoint_is_the_file_until_it_is_written_to(on_disk, mmap):
     manager, job = on_disk
-    before = manager.store.path(_key(manager, 1)).read_bytes()
+    before = manager.store.path(checkpoint_key(manager, 1)).read_bytes()
     other = Job(3)
     state = manager.load_checkpoint(other.model, step=1, optimizer=other.optimizer, mmap=mmap)
     assert same(dict(state["model_state_dict"]), dict(job.model.state_dict()))
@@ -395,14 +374,14 @@ def test_a_mapped_checkpoint_is_the_file_until_it_is_written_to(on_disk, mmap):
     other.train(1)
     for value in state["model_state_dict"].values():
         value.zero_()
-    assert manager.store.path(_key(manager, 1)).read_bytes() == before
+    assert manager.store.path(checkpoint_key(manager, 1)).read_bytes() == before
 
 
 def test_a_mapped_checkpoint_stays_what_it_is_when_it_is_replaced_or_deleted(on_disk):
     manager, job = on_disk
     state = manager.load_checkpoint(step=1, mmap=True)
     manager.save_model_checkpoint(Net(), step=1)
-    manager.store.delete([_key(manager, 1)])
+    manager.store.delete([checkpoint_key(manager, 1)])
     assert same(dict(state["model_state_dict"]), dict(job.model.state_dict()))
 
 

@@ -212,6 +212,14 @@ def test_the_hash_of_a_folder_is_known_only_for_experiments(prefix, exp_hash):
     assert keys.hash_of_prefix(prefix) == exp_hash
 
 
+def test_a_key_lies_in_the_folder_of_an_experiment_whether_it_is_ours_or_not():
+    assert keys.hash_of_key(keys.config_key(H)) == H
+    assert keys.hash_of_key(f"checkpoints/{H}/notes.txt") == H
+    assert keys.hash_of_key(f"checkpoints/{H}") == H
+    assert keys.hash_of_key(f"checkpoints/{H}x/notes.txt") is None
+    assert keys.hash_of_key(f"data/{H}/notes.txt") is None
+
+
 def test_the_file_name_is_the_last_segment():
     assert keys.file_name(keys.config_key(H)) == f"{H}_config.yaml"
     assert keys.file_name("top") == "top"

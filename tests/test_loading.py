@@ -20,28 +20,7 @@ from ckptstore.errors import (
     NewerFormat,
     UnknownExperiment,
 )
-from tests.models import Job, Net, Tied, same
-
-
-@pytest.fixture
-def manager(any_store):
-    manager = CheckpointManagerV2(any_store)
-    manager.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
-    return manager
-
-
-@pytest.fixture
-def saved(manager):
-    """Checkpoints of steps 10 and 20, and the job that made them."""
-    job = Job()
-    for step in (10, 20):
-        job.train(2)
-        manager.save_model_checkpoint(job.model, step=step, optimizer=job.optimizer, scheduler=job.scheduler)
-    return job
-
-
-def _key(manager, step=20):
-    return keys.checkpoint_key(manager.exp_hash, step)
+from tests.models import Job, Net, Tied, checkpoint_key, same
 
 
 def _damage_truncated(data):
@@ -66,7 +45,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning_that_names_it(manager, saved, damage):
-    manager.store.put(_key(manager), damage(bytes(manager.store.get(_key(manager)))))
+    manager.store.put(checkpoint_key(manager), damage(bytes(manager.store.get(checkpoint_key(manager)))))
     model = Net()
     with pytest.warns(CkptStoreWarning, match=r"checkpoint skipped: .*_step_000020.pt"):
         checkpoint = manager.load_latest_checkpoint(model)
@@ -76,7 +55,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning_that_names_it(man
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_asked_for_by_step_is_an_error_and_touches_nothing(manager, saved, damage):
-    manager.store.put(_key(manager), damage(bytes(manager.store.get(_key(manager)))))
+    manager.store.put(checkpoint_key(manager), damage(bytes(manager.store.get(checkpoint_key(manager)))))
     job = Job(5).train(1)
     before = _copied(job)
     with pytest.raises(CorruptCheckpoint, match=r"_step_000020.pt"):
@@ -186,16 +165,16 @@ def test_map_location_places_the_returned_tensors(manager, saved):
 
 
 def test_a_checkpoint_of_a_newer_format_is_not_passed_over_silently(manager, saved):
-    state = torch.load(io.BytesIO(manager.store.get(_key(manager))), weights_only=True)
+    state = torch.load(io.BytesIO(manager.store.get(checkpoint_key(manager))), weights_only=True)
     buffer = io.BytesIO()
     torch.save({**state, "format": 99}, buffer)
-    manager.store.put(_key(manager), buffer.getvalue())
+    manager.store.put(checkpoint_key(manager), buffer.getvalue())
     with pytest.raises(NewerFormat, match=r"format 99.*upgrade ckptstore"):
         manager.load_latest_checkpoint()
 
 
 def test_a_checkpoint_copied_from_another_experiment_or_step_is_refused(manager, saved):
-    manager.store.copy(_key(manager, 10), _key(manager, 30))
+    manager.store.copy(checkpoint_key(manager, 10), checkpoint_key(manager, 30))
     with pytest.raises(CorruptCheckpoint, match="holds step 10; it was renamed"):
         manager.load_checkpoint(step=30)
     first = manager.exp_hash
@@ -209,7 +188,7 @@ def test_a_checkpoint_that_torch_save_wrote_loads_too(manager):
     model = Job(4).model
     buffer = io.BytesIO()
     torch.save({"step": 7, "model_state_dict": model.state_dict()}, buffer)
-    manager.store.put(_key(manager, 7), buffer.getvalue())
+    manager.store.put(checkpoint_key(manager, 7), buffer.getvalue())
     target = Net()
     assert manager.load_latest_checkpoint(target)["step"] == 7
     assert same(dict(target.state_dict()), dict(model.state_dict()))
@@ -218,7 +197,7 @@ def test_a_checkpoint_that_torch_save_wrote_loads_too(manager):
 def test_a_torch_file_that_is_no_checkpoint_says_so(manager):
     buffer = io.BytesIO()
     torch.save({"weight": torch.zeros(2)}, buffer)
-    manager.store.put(_key(manager, 7), buffer.getvalue())
+    manager.store.put(checkpoint_key(manager, 7), buffer.getvalue())
     with pytest.raises(CorruptCheckpoint, match="no model_state_dict"):
         manager.load_checkpoint(step=7)
 
@@ -244,7 +223,7 @@ def test_a_malicious_pickle_is_never_executed(manager, tmp_path, wrapping):
             archive.writestr("archive/byteorder", "little")
     else:
         buffer.write(pickle.dumps(_Exploit(str(marker))))
-    manager.store.put(_key(manager, 7), buffer.getvalue())
+    manager.store.put(checkpoint_key(manager, 7), buffer.getvalue())
     with pytest.raises(CorruptCheckpoint):
         manager.load_checkpoint(step=7)
     with pytest.warns(CkptStoreWarning):

@@ -339,6 +339,20 @@ def test_a_failing_deletion_is_logged_and_the_save_stands(caplog):
     assert steps(inner, exp_hash) == [3]
 
 
+def test_a_manager_deletes_nothing_by_a_metric_that_no_checkpoint_has_and_says_so_once(caplog):
+    store = fresh_memory()
+    with CheckpointManagerV2(store, keep=Latest(1) | Best(1, "val_loss", "min")) as manager:
+        exp_hash, _ = manager.update_experiment_hash(Net(4), {})
+        manager.save_model_checkpoint(Net(4), step=1, metadata={"loss": 0.1})
+        assert caplog.text == ""
+        for step in (2, 3, 4):
+            manager.save_model_checkpoint(Net(4), step=step, metadata={"loss": 0.5})
+        assert steps(store, exp_hash) == [1, 2, 3, 4]
+        assert caplog.text.count("asks for the metric 'val_loss', which no checkpoint of") == 1
+        manager.save_model_checkpoint(Net(4), step=5, metadata={"val_loss": 0.4})
+    assert steps(store, exp_hash) == [5]
+
+
 def test_a_manager_takes_only_a_policy():
     with pytest.raises(TypeError, match="no policy"):
         CheckpointManagerV2(fresh_memory(), keep=3)  # type: ignore[arg-type]

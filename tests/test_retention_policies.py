@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptstore import Best, EverySteps, Latest, Pinned, WithinAge
+from ckptstore.metrics import numbers_in
 from ckptstore.retention import Candidate, Union
 
 NOW = datetime(2030, 1, 10, tzinfo=UTC)
@@ -62,6 +63,19 @@ def test_a_metric_may_lie_deeper_and_an_exact_name_goes_first():
     nested = [Candidate(1, NOW, {"eval": {"loss": 1.0}}), Candidate(2, NOW, both)]
     assert kept(Best(1, "eval.loss", "min"), nested) == [2]
     assert kept(Best(2, "eval.loss", "min"), nested) == [1, 2]
+
+
+def test_the_numbers_in_metadata_are_finite_ones_by_dotted_name():
+    metadata = {
+        "b": {"x.y": 1, "z": {"deep": 2.5}},
+        "b.x.y": 3,
+        "a": True,
+        "nan": math.nan,
+        "huge": 10**400,
+        "text": "1",
+        "list": [1],
+    }
+    assert numbers_in(metadata) == {"b.x.y": 3, "b.z.deep": 2.5}
 
 
 def test_the_other_policies():

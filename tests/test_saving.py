@@ -25,13 +25,6 @@ from ckptstore.testing import CutPut, Fail, FaultyStore
 from tests.models import Job, Net, same
 
 
-@pytest.fixture
-def manager(any_store):
-    manager = CheckpointManagerV2(any_store)
-    manager.update_experiment_hash(Net(), {"lr": 0.1}, ["a"])
-    return manager
-
-
 def _file(manager, step, tmp_path):
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(manager.store.get(keys.checkpoint_key(manager.exp_hash, step)))

@@ -19,7 +19,7 @@ def test_reading_keeps_to_its_memory():
 
 @pytest.mark.parametrize(
     ("wanted", "part_mib", "memory_mib", "expected"),
-    [(4, 16, 128, 4), (8, 16, 128, 6), (4, 16, 64, 2), (4, 16, 16, 1), (4, 200, 128, 1), (1, 16, 4096, 1)],
+    [(4, 16, 128, 4), (8, 16, 128, 7), (4, 16, 64, 3), (4, 16, 16, 1), (4, 200, 128, 1), (1, 16, 4096, 1)],
 )
 def test_as_many_parts_are_under_way_as_there_is_memory_for(wanted, part_mib, memory_mib, expected):
     assert at_once(wanted, part_mib * MIB, memory_mib * MIB) == expected

@@ -17,7 +17,7 @@ from typing import Self
 
 from ckptstore.errors import InvalidKey, KeyExists, StoreError, UnsupportedOperation
 from ckptstore.objects import RESERVED_SEGMENT_PREFIX
-from ckptstore_backends._local_direct import DirectWriter, bypass_cache
+from ckptstore_backends._local_direct import PIECE_BYTES, DirectWriter, bypass_cache, write_sectors
 from ckptstore_backends._local_errors import writing
 from ckptstore_backends._local_file import OpenFile
 from ckptstore_backends._local_tree import make_folders, prune, status, sync, sync_folder
@@ -75,6 +75,15 @@ class Draft:
         with writing(self._asked):
             while done < len(data):
                 done += os.write(self.descriptor, data[done:])
+
+    def write_whole(self, data: memoryview) -> None:
+        """Fill an empty file; where the file system can, what is not short goes straight to the disk."""
+        done = 0
+        if data.nbytes >= PIECE_BYTES and bypass_cache(self.descriptor, wanted=True):
+            with writing(self._asked):
+                done = write_sectors(self.descriptor, data)
+            bypass_cache(self.descriptor, wanted=False)
+        self.write(data[done:])
 
     def write_stream(self, views: Iterable[memoryview]) -> None:
         """Append what may be long, to an empty file; where the file system can, it goes straight to the disk."""

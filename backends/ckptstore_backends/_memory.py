@@ -11,7 +11,7 @@ LEAST_BYTES = 16 * MIB
 DEFAULT_BYTES = 128 * MIB
 
 _PART_BYTES = 16 * MIB
-_WAITING = 2  # parts that are ready while others are under way
+_WAITING = 1  # the part that is gathered while others are under way
 
 
 def memory_of(options: Mapping[str, Any]) -> int:

@@ -14,11 +14,12 @@ from contextlib import suppress
 from typing import TypeVar
 
 from ckptstore.errors import StoreError
-from ckptstore_backends._parts import MAX_PARTS
+from ckptstore_backends._parts import MAX_PARTS, MIB
 
 _T = TypeVar("_T")
 
 _AHEAD = 2  # pieces that wait to be taken, of at most one part each
+_AHEAD_BYTES = 8 * MIB  # more wait while they are small: the threads take turns less often
 
 
 class Abandoned(Exception):
@@ -31,6 +32,7 @@ class Handover:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._pieces: deque[memoryview] = deque()
+        self._waiting_bytes = 0
         self._complete = self._abandoned = self._ended = False
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -43,16 +45,24 @@ class Handover:
                 raise Abandoned
             if not self._pieces:
                 raise StopIteration
-            self._changed.notify_all()
-            return self._pieces.popleft()
+            piece = self._pieces.popleft()
+            self._waiting_bytes -= piece.nbytes
+            if self._room:
+                self._changed.notify_all()
+            return piece
 
     def give(self, piece: memoryview) -> bool:
         """Wait for room, and hand a piece over; return whether anybody still takes them."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._pieces) < _AHEAD or self._ended)
+            self._changed.wait_for(lambda: self._room or self._ended)
             self._pieces.append(piece)
+            self._waiting_bytes += piece.nbytes
             self._changed.notify_all()
             return not self._ended
+
+    @property
+    def _room(self) -> bool:
+        return len(self._pieces) < _AHEAD or self._waiting_bytes < _AHEAD_BYTES
 
     def complete(self) -> None:
         """Say that no piece follows."""

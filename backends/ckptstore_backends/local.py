@@ -124,15 +124,15 @@ class LocalStore(Store):
 
     def _put(self, key: str, body: memoryview | Iterator[memoryview]) -> ObjectInfo:
         with self._draft(key) as draft:
-            if isinstance(body, memoryview) and body.nbytes < BLOCK_BYTES:
-                draft.write(body)
+            if isinstance(body, memoryview) and body.nbytes <= BLOCK_BYTES:
+                draft.write_whole(body)
             else:
                 draft.write_stream([body] if isinstance(body, memoryview) else body)
             return object_info(key, draft.replace())
 
     def _create(self, key: str, body: memoryview) -> ObjectInfo:
         with self._draft(key) as draft:
-            draft.write(body)
+            draft.write_whole(body)
             return object_info(key, draft.create())
 
     def _delete(self, keys: Sequence[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.states import Shape, view_bytes, view_state
+from benchmarks.states import Model, Shape, view_bytes, view_state
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,69 @@ class Contender:
 
     def close(self) -> None:
         """Clean up."""
+
+
+class Managed(Contender):
+    """Through the manager, as a training program calls it; beside a class that says where.
+
+    Attributes:
+        place: URL and options of the store.
+    """
+
+    place: tuple[str, dict[str, Any]]
+
+    @cached_property
+    def manager(self) -> Any:
+        """A manager with the state's experiment as the current one."""
+        from ckptstore import CheckpointManagerV2
+
+        url, options = self.place
+        manager = CheckpointManagerV2(url, storage_options=options, save_rng=False)
+        manager.update_experiment_hash(config={"shape": self.setup.shape})
+        return manager
+
+    def close(self) -> None:
+        self.manager.close()
+        super().close()
+
+
+class ManagedSave(Managed):
+    """Ours: atomic, durable, every byte under a checksum."""
+
+    def prepare(self) -> None:
+        self.model = Model(self.state)
+        self.manager  # noqa: B018  # connects
+
+    def run(self) -> object:
+        return self.manager.save_model_checkpoint(self.model, step=1)
+
+    def check(self) -> None:
+        import torch
+
+        from ckptstore import keys
+
+        if self.setup.kept:
+            whole = io.BytesIO(self.manager.store.get(keys.checkpoint_key(self.manager.exp_hash, 1)))
+            same(torch.load(whole, weights_only=True)["model_state_dict"], self.state)
+
+
+class ManagedLoad(Managed):
+    """Ours: the checkpoint's dict, every byte of it verified."""
+
+    def prepare(self) -> None:
+        self.manager.save_model_checkpoint(Model(self.state), step=1)
+
+    def run(self) -> dict[str, Any]:
+        return self.manager.load_checkpoint(step=1)
+
+    def check(self) -> None:
+        same(self.run()["model_state_dict"], self.state)
+
+
+def same_bytes(found: object, expected: memoryview) -> None:
+    """Raise unless two buffers hold the same bytes."""
+    if memoryview(found).cast("B") != expected.cast("B"):
+        raise RuntimeError("what was moved is not what is there")
 
 
 def same(found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.contenders.contender import Contender, same
-from benchmarks.states import MIB, Model
+from benchmarks.contenders.contender import Contender, ManagedLoad, ManagedSave, same, same_bytes
+from benchmarks.states import MIB
 
 
 class DiskContender(Contender):
@@ -22,14 +22,10 @@ class DiskContender(Contender):
         """Where it saves."""
         return Path(self.setup.folder) / self.key
 
-    @cached_property
-    def manager(self) -> Any:
-        """A manager with the state's experiment as the current one."""
-        from ckptstore import CheckpointManagerV2
-
-        manager = CheckpointManagerV2(self.path, save_rng=False)
-        manager.update_experiment_hash(config={"shape": self.setup.shape})
-        return manager
+    @property
+    def place(self) -> tuple[str, dict[str, Any]]:
+        """Where ours saves."""
+        return str(self.path), {}
 
     def close(self) -> None:
         if self.path.is_dir():
@@ -38,32 +34,38 @@ class DiskContender(Contender):
             self.path.unlink(missing_ok=True)
 
 
-class CkptstoreSave(DiskContender):
-    """Ours: atomic and durable."""
-
-    def prepare(self) -> None:
-        self.model = Model(self.state)
-
-    def run(self) -> object:
-        return self.manager.save_model_checkpoint(self.model, step=1)
-
-    def check(self) -> None:
-        same(torch.load(self.run(), weights_only=True)["model_state_dict"], self.state)
+class CkptstoreSave(ManagedSave, DiskContender):
+    """Ours."""
 
 
 class RawSave(DiskContender):
-    """A write and an fsync of ready bytes, over a new file each time as a checkpoint is one."""
+    """A write and an fsync of ready bytes, to a new file each time as a checkpoint is one."""
+
+    flags = 0
 
     def prepare(self) -> None:
         self.ready_bytes  # noqa: B018  # touches them
 
     def run(self) -> object:
         new = self.path.with_suffix(".new")
-        with new.open("wb", buffering=0) as file:
-            for start in range(0, len(self.ready_bytes), 16 * MIB):
-                file.write(self.ready_bytes[start : start + 16 * MIB])
-            os.fsync(file.fileno())
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | self.flags, 0o600)
+        try:
+            at = 0
+            while at < len(self.ready_bytes):
+                at += os.write(descriptor, self.ready_bytes[at : at + 16 * MIB])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         new.replace(self.path)
+
+    def check(self) -> None:
+        same_bytes(self.path.read_bytes(), self.ready_bytes)
+
+
+class RawDirectSave(RawSave):
+    """The same past the page cache, straight out of the memory that is there."""
+
+    flags = os.O_DIRECT
 
 
 class TorchSave(DiskContender):
@@ -101,26 +103,36 @@ class SafetensorsSave(DiskContender):
         same({name: found[name] for name in self.state}, self.state)
 
 
-class DcpSave(DiskContender):
+class Dcp(DiskContender):
     """torch.distributed.checkpoint, in one process; it syncs its files."""
 
-    def run(self) -> object:
+    def save(self) -> object:
+        """Save the state."""
         from torch.distributed.checkpoint import FileSystemWriter, save
 
         return save(self.state, storage_writer=FileSystemWriter(self.path), no_dist=True)
 
+    def load(self) -> dict[str, Any]:
+        """Load it into tensors that are there."""
+        from torch.distributed.checkpoint import FileSystemReader, load
 
-class CkptstoreLoad(DiskContender):
-    """Ours: every byte verified."""
-
-    def prepare(self) -> None:
-        self.manager.save_model_checkpoint(Model(self.state), step=1)
-
-    def run(self) -> dict[str, Any]:
-        return self.manager.load_checkpoint(step=1)
+        state = {name: torch.empty_like(tensor) for name, tensor in self.state.items()}
+        load(state, storage_reader=FileSystemReader(self.path), no_dist=True)
+        return state
 
     def check(self) -> None:
-        same(self.run()["model_state_dict"], self.state)
+        same(self.load(), self.state)
+
+
+class DcpSave(Dcp):
+    """It saves."""
+
+    def run(self) -> object:
+        return self.save()
+
+
+class CkptstoreLoad(ManagedLoad, DiskContender):
+    """Ours."""
 
 
 class CkptstoreMapped(CkptstoreLoad):
@@ -162,28 +174,20 @@ class SafetensorsLoad(SafetensorsSave):
         return load_file(self.path)
 
 
-class DcpLoad(DiskContender):
-    """torch.distributed.checkpoint, in one process, into tensors that are there."""
+class DcpLoad(Dcp):
+    """It loads."""
 
     def prepare(self) -> None:
-        from torch.distributed.checkpoint import FileSystemWriter, save
-
-        save(self.state, storage_writer=FileSystemWriter(self.path), no_dist=True)
+        self.save()
 
     def run(self) -> dict[str, Any]:
-        from torch.distributed.checkpoint import FileSystemReader, load
-
-        state = {name: torch.empty_like(tensor) for name, tensor in self.state.items()}
-        load(state, storage_reader=FileSystemReader(self.path), no_dist=True)
-        return state
-
-    def check(self) -> None:
-        same(self.run(), self.state)
+        return self.load()
 
 
 CONTENDERS = {
     "disk save: ckptstore": CkptstoreSave,
     "disk save: raw write + fsync": RawSave,
+    "disk save: raw O_DIRECT write + fsync": RawDirectSave,
     "disk save: torch.save": TorchSave,
     "disk save: torch.save + fsync": TorchSaveSynced,
     "disk save: safetensors": SafetensorsSave,

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.contenders.contender import Contender, same
-from benchmarks.states import Model
+from benchmarks.contenders.contender import Contender, ManagedLoad, ManagedSave, same
 
 
 class GcsContender(Contender):
@@ -32,30 +31,14 @@ class GcsContender(Contender):
 
         return GCSFileSystem(**self.options, use_listings_cache=False, skip_instance_cache=True)
 
-    @cached_property
-    def manager(self) -> Any:
-        """A manager with the state's experiment as the current one."""
-        from ckptstore import CheckpointManagerV2
-
-        manager = CheckpointManagerV2(f"gs://{self.setup.bucket}/ours", storage_options=self.options, save_rng=False)
-        manager.update_experiment_hash(config={"shape": self.setup.shape})
-        return manager
+    @property
+    def place(self) -> tuple[str, dict[str, Any]]:
+        """Where ours saves."""
+        return f"gs://{self.setup.bucket}/ours", self.options
 
 
-class CkptstoreSave(GcsContender):
+class CkptstoreSave(ManagedSave, GcsContender):
     """Ours."""
-
-    def prepare(self) -> None:
-        self.model = Model(self.state)
-
-    def run(self) -> object:
-        return self.manager.save_model_checkpoint(self.model, step=1)
-
-    def check(self) -> None:
-        same(self.manager.load_checkpoint(step=1)["model_state_dict"], self.state)
-
-    def close(self) -> None:
-        self.manager.close()
 
 
 class TorchSaveGcsfs(GcsContender):
@@ -79,20 +62,8 @@ class PipeFile(TorchSaveGcsfs):
         self.gcsfs.pipe_file(self.uri, whole.getvalue())
 
 
-class CkptstoreLoad(GcsContender):
-    """Ours: every byte verified."""
-
-    def prepare(self) -> None:
-        self.manager.save_model_checkpoint(Model(self.state), step=1)
-
-    def run(self) -> dict[str, Any]:
-        return self.manager.load_checkpoint(step=1)
-
-    def check(self) -> None:
-        same(self.run()["model_state_dict"], self.state)
-
-    def close(self) -> None:
-        self.manager.close()
+class CkptstoreLoad(ManagedLoad, GcsContender):
+    """Ours."""
 
 
 class TorchLoadGcsfs(GcsContender):

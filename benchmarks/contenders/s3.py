@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from benchmarks.contenders.contender import Contender, same
+from benchmarks.contenders.contender import Contender, Managed, ManagedLoad, ManagedSave, same, same_bytes
 from benchmarks.states import MIB, Model
 
 KEY, SECRET, REGION = "seaweed-key", "seaweed-secret", "us-east-1"  # the stub takes any
@@ -82,27 +82,27 @@ class S3Contender(Contender):
             region=REGION, endpoint=self.setup.url, s3client_config=S3ClientConfig(force_path_style=True)
         )
 
-    @cached_property
-    def manager(self) -> Any:
-        """A manager with the state's experiment as the current one."""
-        from ckptstore import CheckpointManagerV2
+    @property
+    def place(self) -> tuple[str, dict[str, Any]]:
+        """Where ours saves."""
+        return f"s3://{self.setup.bucket}/ours", self.s3fs_options
 
-        url = f"s3://{self.setup.bucket}/ours"
-        manager = CheckpointManagerV2(url, storage_options=self.s3fs_options, save_rng=False)
-        manager.update_experiment_hash(config={"shape": self.setup.shape})
-        return manager
-
-    def stored(self, key: str) -> bytes:
-        """Return an object, by plain HTTP-ranged reads."""
+    def stored(self) -> Any:
+        """Return the object as a buffer, in one request."""
         import obstore
 
-        return obstore.get(self.obstore, key).bytes().to_bytes()
+        return obstore.get(self.obstore, self.key).bytes()
 
-    def check_saved(self, key: str | None = None) -> None:
+    def check_saved(self) -> None:
         """Raise unless torch reads what was saved, and it is the state."""
         if self.setup.kept:
-            whole = io.BytesIO(self.stored(self.key if key is None else key))
+            whole = io.BytesIO(self.stored())
             same(torch.load(whole, weights_only=True)["model_state_dict"], self.state)
+
+    def check_bytes(self) -> None:
+        """Raise unless the object is the state's bytes."""
+        if self.setup.kept:
+            same_bytes(self.stored(), self.ready_bytes)
 
     def store_for_torch(self) -> None:
         """Put what torch.save makes of the state."""
@@ -113,21 +113,8 @@ class S3Contender(Contender):
         obstore.put(self.obstore, self.key, whole.getbuffer(), chunk_size=_PART)
 
 
-class CkptstoreSave(S3Contender):
-    """Ours, through the manager, as a training program calls it."""
-
-    def prepare(self) -> None:
-        self.model = Model(self.state)
-        self.manager  # noqa: B018  # connects
-
-    def run(self) -> object:
-        return self.manager.save_model_checkpoint(self.model, step=1)
-
-    def check(self) -> None:
-        self.check_saved(f"ours/checkpoints/{self.manager.exp_hash}/model/{self.manager.exp_hash}_step_000001.pt")
-
-    def close(self) -> None:
-        self.manager.close()
+class CkptstoreSave(ManagedSave, S3Contender):
+    """Ours."""
 
 
 class ObstoreSave(S3Contender):
@@ -140,6 +127,9 @@ class ObstoreSave(S3Contender):
         import obstore
 
         return obstore.put(self.obstore, self.key, self.ready_bytes, chunk_size=_PART, max_concurrency=_PARALLEL)
+
+    def check(self) -> None:
+        self.check_bytes()
 
 
 class ObstoreAndCrcSave(ObstoreSave):
@@ -198,18 +188,42 @@ class ConnectorSave(S3Contender):
         self.check_saved()
 
 
-class DcpSave(S3Contender):
+class Dcp(S3Contender):
     """torch.distributed.checkpoint, in one process."""
 
-    def run(self) -> object:
+    def save(self) -> object:
+        """Save the state."""
         from torch.distributed.checkpoint import save
         from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 
         return save(self.state, storage_writer=FsspecWriter(self.uri, **self.s3fs_options), no_dist=True)
 
+    def load(self) -> dict[str, Any]:
+        """Load it into tensors that are there."""
+        from torch.distributed.checkpoint import load
+        from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
+
+        state = {name: torch.empty_like(tensor) for name, tensor in self.state.items()}
+        load(state, storage_reader=FsspecReader(self.uri, **self.s3fs_options), no_dist=True)
+        return state
+
+    def check(self) -> None:
+        if self.setup.kept:
+            same(self.load(), self.state)
+
+
+class DcpSave(Dcp):
+    """It saves."""
+
+    def run(self) -> object:
+        return self.save()
+
 
 class SocketSave(S3Contender):
     """One PUT over one socket: the wire itself."""
+
+    def prepare(self) -> None:
+        self.ready_bytes  # noqa: B018  # touches them
 
     def run(self) -> object:
         host = urlsplit(self.setup.url)
@@ -221,21 +235,12 @@ class SocketSave(S3Contender):
         connection.getresponse().read()
         connection.close()
 
-
-class CkptstoreLoad(S3Contender):
-    """Ours: the checkpoint's dict, every byte of it verified."""
-
-    def prepare(self) -> None:
-        self.manager.save_model_checkpoint(Model(self.state), step=1)
-
-    def run(self) -> dict[str, Any]:
-        return self.manager.load_checkpoint(step=1)
-
     def check(self) -> None:
-        same(self.run()["model_state_dict"], self.state)
+        self.check_bytes()
 
-    def close(self) -> None:
-        self.manager.close()
+
+class CkptstoreLoad(ManagedLoad, S3Contender):
+    """Ours."""
 
 
 class ObstoreLoad(S3Contender):
@@ -248,9 +253,8 @@ class ObstoreLoad(S3Contender):
 
         obstore.put(self.obstore, self.key, self.ready_bytes, chunk_size=_PART)
         self.size = len(self.ready_bytes)
-        del self.ready_bytes
 
-    def run(self) -> object:
+    def run(self) -> Any:
         import obstore
 
         def read(start: int) -> Any:
@@ -258,6 +262,10 @@ class ObstoreLoad(S3Contender):
 
         with ThreadPoolExecutor(_PARALLEL) as pool:
             return list(pool.map(read, range(0, self.size, self.part)))
+
+    def check(self) -> None:
+        same_bytes(b"".join(self.run()), self.ready_bytes)
+        del self.ready_bytes
 
 
 class ObstoreLoad8(ObstoreLoad):
@@ -311,31 +319,20 @@ class ConnectorLoad(TorchLoadS3fs):
             return torch.load(reader, weights_only=True)
 
 
-class DcpLoad(S3Contender):
-    """torch.distributed.checkpoint, in one process, into tensors that are there."""
+class DcpLoad(Dcp):
+    """It loads."""
 
     def prepare(self) -> None:
-        from torch.distributed.checkpoint import save
-        from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
-
-        save(self.state, storage_writer=FsspecWriter(self.uri, **self.s3fs_options), no_dist=True)
+        self.save()
 
     def run(self) -> dict[str, Any]:
-        from torch.distributed.checkpoint import load
-        from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
-
-        state = {name: torch.empty_like(tensor) for name, tensor in self.state.items()}
-        load(state, storage_reader=FsspecReader(self.uri, **self.s3fs_options), no_dist=True)
-        return state
-
-    def check(self) -> None:
-        same(self.run(), self.state)
+        return self.load()
 
 
 class SocketLoad(ObstoreLoad):
     """Ranges over raw sockets into one buffer: the wire itself."""
 
-    def run(self) -> object:
+    def run(self) -> Any:
         whole = memoryview(bytearray(self.size))
         share = -(-self.size // _PARALLEL)
         threads = [
@@ -346,7 +343,7 @@ class SocketLoad(ObstoreLoad):
             thread.start()
         for thread in threads:
             thread.join()
-        return whole
+        return [whole]
 
     def _receive(self, whole: memoryview, start: int, stop: int) -> None:
         host = urlsplit(self.setup.url)
@@ -364,7 +361,7 @@ class SocketLoad(ObstoreLoad):
                 at += connection.recv_into(whole[at:stop])
 
 
-class OneTensor(S3Contender):
+class OneTensor(Managed, S3Contender):
     """One tensor in the middle, through `open_checkpoint`."""
 
     def prepare(self) -> None:
@@ -379,11 +376,8 @@ class OneTensor(S3Contender):
     def check(self) -> None:
         same({"": self.run()}, {"": self.expected})
 
-    def close(self) -> None:
-        self.manager.close()
 
-
-class OneTensorTorch(OneTensor):
+class OneTensorTorch(S3Contender):
     """One tensor in the middle, as torch.load gives it: after all the others."""
 
     def prepare(self) -> None:
@@ -396,8 +390,8 @@ class OneTensorTorch(OneTensor):
         with self.connector.reader(self.uri) as reader:
             return torch.load(reader, weights_only=True)["model_state_dict"][self.name]
 
-    def close(self) -> None:
-        pass
+    def check(self) -> None:
+        same({"": self.run()}, {"": self.expected})
 
 
 CONTENDERS = {

@@ -111,6 +111,13 @@ class Blueprint:
         """Return torch's name for its storage; None where dtypes are mixed, new or leave a remainder."""
         return self._classes[number]
 
+    def filling(self, number: int) -> TensorRef | None:
+        """Return the first tensor in a record, where its elements are all there is in it."""
+        position = self._owners[number]
+        ref = self.refs[position]
+        filled = position not in self._loose and ref.numel * ref.dtype.itemsize == self.sizes[number]
+        return ref if filled else None
+
     def locate(self, tensors: Sequence[torch.Tensor]) -> Located | None:
         """Return where the bytes of these tensors are; None where they do not lie as the blueprint says."""
         if not self._lasting or len(tensors) != len(self.refs):

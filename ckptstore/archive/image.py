@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from ckptstore.archive.container import FIXED_RECORDS
 from ckptstore.archive.crc import crc32
 from ckptstore.archive.layout import Layout
+from ckptstore.archive.tensors import TensorRef
 
 __all__ = ["Image", "Stream"]
 
@@ -21,15 +22,24 @@ class Image:
         layout: which pieces, and what lies in them.
         buffers: uint8 tensors in CPU memory, one for each piece.
         addresses: of the first byte of each record.
+        tensors: over those records that are to be written to as tensors.
+
+    Args:
+        layout: see above.
+        buffers: see above.
+        shapes: what fills the records that are to be written to as tensors, by number.
     """
 
-    def __init__(self, layout: Layout, buffers: Sequence[torch.Tensor]) -> None:
+    def __init__(self, layout: Layout, buffers: Sequence[torch.Tensor], shapes: Mapping[int, TensorRef]) -> None:
         self.layout = layout
         self.buffers = buffers
         self.addresses = [
             buffer.data_ptr() + layout.slots[number].offset - piece.start
             for piece, buffer in zip(layout.pieces, buffers, strict=True)
             for number in piece.records
+        ]
+        self.tensors = [
+            self.record(number).view(ref.dtype).as_strided(ref.shape, ref.stride) for number, ref in shapes.items()
         ]
 
     def record(self, number: int) -> torch.Tensor:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections import deque
-from collections.abc import Callable, Mapping
+from bisect import bisect
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import torch
 
 from ckptstore.archive.blueprint import Blueprint, Located
+from ckptstore.archive.copying import WORTH_A_THREAD_BYTES, copied_bit_for_bit, copy_memory, copy_tensors
 from ckptstore.archive.flat import Flat
 from ckptstore.archive.image import Image, Stream
 from ckptstore.archive.layout import COPY_BELOW_BYTES, Layout
 from ckptstore.archive.pickling import pickled
 from ckptstore.archive.plain import savable
 from ckptstore.archive.sections import SectionCache
+from ckptstore.archive.tensors import TensorRef
 from ckptstore.errors import UnsavableState
 
 __all__ = ["Allocate", "CopyFromDevice", "Mould", "fit"]
@@ -27,11 +29,6 @@ Allocate: TypeAlias = Callable[[int, bool], torch.Tensor]
 
 CopyFromDevice: TypeAlias = Callable[[torch.Tensor, torch.UntypedStorage], None]
 """Fills a uint8 tensor in CPU memory with a storage of another device, now or later."""
-
-# That of ctypes itself lets other threads run during each copy, however small.
-_memmove = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
-    ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
-)
 
 
 class Mould:
@@ -47,26 +44,46 @@ class Mould:
         self._sections = SectionCache(blueprint.refs)
         sizes, devices = blueprint.sizes, blueprint.devices
         near = [number for number, device in enumerate(devices) if device.type == "cpu"]
-        self._small = [number for number in near if 0 < sizes[number] < COPY_BELOW_BYTES]
+        small = [number for number in near if 0 < sizes[number] < COPY_BELOW_BYTES]
+        self._whole = self._whole_tensors(small)
+        self._small = sorted({*small} - self._whole.keys())
         self._large = [number for number in near if sizes[number] >= COPY_BELOW_BYTES]
         self._far = [number for number, device in enumerate(devices) if device.type != "cpu" and sizes[number]]
         self._small_sizes = [sizes[number] for number in self._small]
+        running = list(accumulate(sizes[number] for number in self._whole))
+        self._half = bisect(running, running[-1] // 2) if running else 0
 
     def image(self, allocate: Allocate) -> Image:
         """Return memory for a copy; pinned where something comes from a CUDA device."""
         pinned = {self.layout.piece_of(n) for n in self._far if self.blueprint.devices[n].type == "cuda"}
         pieces = self.layout.pieces
-        return Image(self.layout, [allocate(piece.size_bytes, n in pinned) for n, piece in enumerate(pieces)])
+        buffers = [allocate(piece.size_bytes, n in pinned) for n, piece in enumerate(pieces)]
+        return Image(self.layout, buffers, self._whole)
 
     def fill(self, image: Image, located: Located, copy_from_device: CopyFromDevice) -> None:
         """Copy every record into an image."""
-        targets = map(image.addresses.__getitem__, self._small)
-        sources = map(located.addresses.__getitem__, self._small)
-        deque(map(_memmove, targets, sources, self._small_sizes), maxlen=0)
+        if self._whole:
+            copy_tensors(image.tensors, [located.tensors[number] for number in self._whole], self._half)
+        copy_memory(_chosen(image.addresses, self._small), _chosen(located.addresses, self._small), self._small_sizes)
         for number in self._large:
             image.record(number).copy_(_bytes_of(located.tensors[number]))
         for number in self._far:
             copy_from_device(image.record(number), located.tensors[number].untyped_storage())
+
+    def _whole_tensors(self, numbers: Sequence[int]) -> dict[int, TensorRef]:
+        """Return those of the records that torch copies as the tensors that fill them, where there is much of it."""
+        if torch.get_num_threads() == 1 or sum(self.blueprint.sizes[n] for n in numbers) < WORTH_A_THREAD_BYTES:
+            return {}
+        found = ((number, self.blueprint.filling(number)) for number in numbers)
+        return {
+            number: ref
+            for number, ref in found
+            if ref and copied_bit_for_bit(ref.dtype, ref.numel) and self._is_aligned(number, ref)
+        }
+
+    def _is_aligned(self, number: int, ref: TensorRef) -> bool:
+        start = self.layout.pieces[self.layout.piece_of(number)].start
+        return (self.layout.slots[number].offset - start) % ref.dtype.itemsize == 0
 
     def stream(self, flat: Flat, image: Image) -> Stream:
         """Return the file of a state whose records are in an image.
@@ -107,3 +124,7 @@ def fit(flat: Flat, state: Mapping[str, Any], last: Mould | None) -> tuple[Mould
 
 def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8, device="cpu").set_(tensor.untyped_storage())
+
+
+def _chosen(items: Sequence[int], positions: Sequence[int]) -> list[int]:
+    return list(map(items.__getitem__, positions))

@@ -1,9 +1,9 @@
-"""Lay out a state as an archive, and give its bytes as a stream of buffers that copies no tensor."""
+"""Lay out a state as an archive, and give its bytes as a stream of buffers that copies no tensor in host memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
@@ -12,9 +12,7 @@ from ckptstore.archive.container import FIXED_RECORDS, METADATA, central_directo
 from ckptstore.archive.crc import crc32
 from ckptstore.archive.flat import flatten
 from ckptstore.archive.mould import fit
-from ckptstore.archive.plain import in_cpu_memory
-from ckptstore.archive.tensors import storage_view
-from ckptstore.objects import Buffer
+from ckptstore.archive.sources import Here, Source, source_of
 
 __all__ = ["Archive", "plan"]
 
@@ -26,11 +24,14 @@ class Archive:
     """A state laid out as a `.pt` file, before its first byte is written.
 
     The tensors must stay unchanged as long as this is used: it holds their memory, not a copy.
+
+    Args:
+        records: where the bytes of each are, in the order of the file.
     """
 
-    def __init__(self, records: Mapping[str, Buffer]) -> None:
-        self._records = {name: memoryview(data) for name, data in records.items()}
-        self._slots = lay_out((name, data.nbytes) for name, data in self._records.items())
+    def __init__(self, records: Mapping[str, Source]) -> None:
+        self._records = records
+        self._slots = lay_out((name, source.size_bytes) for name, source in records.items())
         self._crcs: dict[str, int] = {}
 
     @cached_property
@@ -47,19 +48,22 @@ class Archive:
     def buffers(self) -> Iterator[memoryview]:
         """Yield the bytes of the file in order: large tensors as views of their own memory, the rest in batches.
 
-        Each record's CRC32 is computed just before the record is given out. Can be called again, for another try.
+        Each record's CRC32 is computed just before the record is given out, because it stands in the header before
+        it. What lies on another device is copied to the host then, up to 32 MiB at a time: a record of more is copied
+        twice, slice by slice, at first for its CRC32. Can be called again, for another try.
         """
         batch = bytearray()
         for slot in self._slots:
-            batch += local_header(slot, self._crc(slot.name))
-            data = self._records[slot.name]
-            if data.nbytes < _COPY_BELOW_BYTES:
-                batch += data
-            if len(batch) >= _BATCH_BYTES or data.nbytes >= _COPY_BELOW_BYTES:
+            data = self._records[slot.name].read()
+            batch += local_header(slot, self._crc(slot.name, data))
+            if slot.size_bytes < _COPY_BELOW_BYTES:
+                batch += b"".join(data)
+            if len(batch) >= _BATCH_BYTES or slot.size_bytes >= _COPY_BELOW_BYTES:
                 yield memoryview(batch)
                 batch = bytearray()
-            if data.nbytes >= _COPY_BELOW_BYTES:
-                yield data
+            if slot.size_bytes >= _COPY_BELOW_BYTES:
+                yield from data
+            del data  # before more is copied from a device
         yield memoryview(batch + self._directory + self._ending)
 
     @cached_property
@@ -70,9 +74,10 @@ class Archive:
     def _ending(self) -> bytes:
         return ending(self._slots, self._directory)
 
-    def _crc(self, name: str) -> int:
+    def _crc(self, name: str, read: Iterable[memoryview] = ()) -> int:
         if name not in self._crcs:
-            self._crcs[name] = crc32(self._records[name])
+            pieces = read or self._records[name].read()
+            self._crcs[name] = reduce(lambda crc, piece: crc32(piece, crc), pieces, 0)
         return self._crcs[name]
 
 
@@ -86,6 +91,7 @@ def plan(state: Mapping[str, Any]) -> Archive:
     """
     flat = flatten(state)
     mould, located = fit(flat, state, None)
-    storages = map(in_cpu_memory, map(torch.Tensor.untyped_storage, located.tensors))
-    views = {f"data/{number}": storage_view(storage) for number, storage in enumerate(storages)}
-    return Archive({**views, **FIXED_RECORDS, METADATA: mould.metadata(flat)})
+    sources = map(source_of, map(torch.Tensor.untyped_storage, located.tensors))
+    storages = {f"data/{number}": source for number, source in enumerate(sources)}
+    others = {**FIXED_RECORDS, METADATA: mould.metadata(flat)}
+    return Archive({**storages, **{name: Here(data) for name, data in others.items()}})

@@ -120,11 +120,22 @@ def _tried(visit: Visit, name: str, work: Callable[[Visit], str], hint: str) -> 
     except Finding as finding:
         return Check(name, ok=False, detail=str(finding), hint=finding.hint), finding
     except CkptStoreError as error:
-        return Check(name, ok=False, detail=str(error), hint=hint * isinstance(error, AccessDenied)), error
+        return Check(name, ok=False, detail=str(error), hint=_hint(visit, hint, error)), error
     except Exception as error:  # noqa: BLE001  # a backend of somebody else, which shall not end the examination
         return Check(name, ok=False, detail=f"the backend failed with {type(error).__name__}"), error
     finally:
         visit.answered.set()
+
+
+def _hint(visit: Visit, hint: str, error: CkptStoreError) -> str:
+    """Return what to allow where access was denied: rights of a bucket, or of the user on this machine."""
+    if not isinstance(error, AccessDenied):
+        return ""
+    if hint and isinstance(visit.store.path("k"), Path):
+        return (
+            "let this user read and write the folder (its owner and mode), and see that it is not mounted read-only"
+        )
+    return hint
 
 
 def _cleaned(visit: Visit) -> Iterator[Check]:

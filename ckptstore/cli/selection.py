@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ckptstore.checkpoints import CheckpointRecord
 from ckptstore.cli.addresses import Address
 from ckptstore.errors import CheckpointNotFound, UnknownExperiment
-from ckptstore.experiment import CheckpointRecord, Experiment, list_hashes
+from ckptstore.experiment import Experiment, list_hashes
 from ckptstore.objects import redact
 from ckptstore.store import Store
 

@@ -15,10 +15,11 @@ from ckptstore.errors import CheckpointNotFound, CkptStoreError
 from ckptstore.objects import redact
 
 if TYPE_CHECKING:
+    from ckptstore.checkpoints import CheckpointRecord
     from ckptstore.cli.addresses import Step
     from ckptstore.comparing.metrics import Metric
     from ckptstore.comparing.overviews import Overview
-    from ckptstore.experiment import CheckpointRecord, Experiment
+    from ckptstore.experiment import Experiment
     from ckptstore.objects import ObjectInfo
     from ckptstore.provenance import Provenance
     from ckptstore.records import Header
@@ -50,8 +51,8 @@ def show(
 
 def _experiment(experiment: Experiment, metric: Metric | None, call: Call) -> Answer:
     from ckptstore import keys
+    from ckptstore.checkpoints import checkpoint_records
     from ckptstore.comparing.overviews import overview, record_or_problem
-    from ckptstore.experiment import checkpoint_records
     from ckptstore.records import RecordCache
 
     objects = list(experiment.store.list(keys.experiment_prefix(experiment.exp_hash)))

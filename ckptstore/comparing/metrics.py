@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Best", "Metric", "Mode", "best_of", "chosen_metric", "numbers_in", "parsed_metric"]
+from ckptstore.metrics import numbers_in
+
+__all__ = ["Best", "Metric", "Mode", "best_of", "chosen_metric", "parsed_metric"]
 
 Mode: TypeAlias = Literal["min", "max"]
 
@@ -16,7 +18,6 @@ _LOWER = frozenset({"loss", "error", "err", "perplexity", "ppl", "nll", "mse", "
 _HIGHER = frozenset({"accuracy", "acc", "f1", "auc", "auroc", "ap", "map", "precision", "recall", "score", "bleu",
                      "rouge", "iou", "miou", "dice", "psnr", "ssim", "reward", "r2", "top1", "top5"})  # fmt: skip
 _HELD_OUT = frozenset({"val", "valid", "validation", "test", "eval", "held", "holdout", "heldout", "dev"})
-_INFINITY = float("inf")
 _TRAINING = frozenset({"train", "training", "batch"})
 
 
@@ -71,7 +72,7 @@ def chosen_metric(metadata: Iterable[Mapping[str, Any]]) -> Metric | None:
     One measured on held-out data goes before others, one of training last, and a score before a loss, which is
     most often that of the last batch.
     """
-    names = dict.fromkeys(name for mapping in metadata for name, _ in numbers_in(mapping))
+    names = dict.fromkeys(name for mapping in metadata for name in numbers_in(mapping))
     known = [Metric(name, mode) for name in names if (mode := _mode_of(name))]
     return min(known, key=_rank, default=None)
 
@@ -92,26 +93,12 @@ def best_of(found: Sequence[tuple[int, Mapping[str, Any]]], metric: Metric | Non
     if metric is None:
         return None
     sign = 1 if metric.mode == "min" else -1
-    ranked = [
-        (sign * value, -step)
-        for step, metadata in found
-        for name, value in numbers_in(metadata)
-        if name == metric.name
-    ]
+    values = [(step, numbers_in(metadata).get(metric.name)) for step, metadata in found]
+    ranked = [(sign * value, -step) for step, value in values if value is not None]
     if not ranked:
         return None
     value, step = min(ranked)
     return Best(metric.name, metric.mode, sign * value, -step)
-
-
-def numbers_in(metadata: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the finite numbers of metadata by name, nested ones with dots."""
-    for key, value in metadata.items():
-        name = f"{above}{key}"
-        if isinstance(value, Mapping):
-            yield from numbers_in(value, f"{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool) and -_INFINITY < value < _INFINITY:
-            yield name, value
 
 
 def _mode_of(name: str) -> Mode | None:

@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ckptstore import keys
+from ckptstore.checkpoints import CheckpointRecord, checkpoint_records
 from ckptstore.comparing.metrics import Best, Metric, best_of
 from ckptstore.errors import CheckpointNotFound, CorruptCheckpoint
-from ckptstore.experiment import CheckpointRecord, Experiment, checkpoint_records
+from ckptstore.experiment import Experiment
 from ckptstore.objects import ObjectInfo
 from ckptstore.opening import StoreLike, opened
 from ckptstore.progress import Progress, Silent
 from ckptstore.provenance import Provenance
 from ckptstore.records import Header, RecordCache
 from ckptstore.store import Store
+from ckptstore.timestamps import parsed_timestamp
 
 __all__ = ["Branch", "Overview", "grown", "lineage", "overview", "overviews", "record_or_problem"]
 
@@ -112,8 +114,7 @@ def overviews(
     """
     by_hash: dict[str, list[ObjectInfo]] = defaultdict(list)
     for info in store.list(keys.CHECKPOINTS):
-        exp_hash = info.key.removeprefix(keys.CHECKPOINTS).partition("/")[0]
-        if keys.hash_of_prefix(f"{keys.CHECKPOINTS}{exp_hash}/") is not None:
+        if exp_hash := keys.hash_of_key(info.key):
             by_hash[exp_hash].append(info)
     records = {exp_hash: checkpoint_records(objects, exp_hash) for exp_hash, objects in by_hash.items()}
     wanted = most_headers is None or sum(map(len, records.values())) <= most_headers
@@ -178,7 +179,7 @@ def _overview(
     times = {found.info.key: header.saved_at for found, header in known}
     return Overview(
         exp_hash=exp_hash,
-        created_at=_time(record.created_at) if record else None,
+        created_at=parsed_timestamp(record.created_at) if record else None,
         saved_at=max((times.get(found.info.key) or found.modified for found in records), default=None),
         parent=record.parent if record else None,
         steps=tuple(found.step for found in records),
@@ -188,14 +189,6 @@ def _overview(
         best=best_of([(found.step, header.metadata) for found, header in known], metric),
         problem=provenance if isinstance(provenance, str) else "",
     )
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        when = datetime.fromisoformat(text or "")
-    except (TypeError, ValueError):
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def grown(experiments: Iterable[Overview]) -> tuple[Branch, ...]:

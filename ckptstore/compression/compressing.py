@@ -9,10 +9,11 @@ from functools import partial
 from ckptstore import keys
 from ckptstore.archive.content import PlainContent
 from ckptstore.archive.index import naming
+from ckptstore.checkpoints import Forms
 from ckptstore.compression.copies import check_content, content_digest
 from ckptstore.compression.elements import Described, described
 from ckptstore.compression.report import CompressReport, Outcome
-from ckptstore.compression.selection import Forms, check_steps, forms_of, newest_steps
+from ckptstore.compression.selection import check_steps, newest_steps
 from ckptstore.compression.work import Task, carried_out, give_way, outcome, take_back
 from ckptstore.errors import CorruptCheckpoint, KeyNotFound, ObjectChanged
 from ckptstore.experiment import Experiment, chosen_hashes
@@ -70,7 +71,7 @@ def compress(
         raise ValueError(f"keep_latest is {keep_latest}; the newest checkpoint of an experiment is never compressed")
     options = _Options(level, workers, progress or Silent())
     with opened(store) as place:
-        listed = [forms_of(Experiment(place, exp_hash)) for exp_hash in chosen_hashes(place, experiments)]
+        listed = [Experiment(place, exp_hash).forms() for exp_hash in chosen_hashes(place, experiments)]
         wanted = check_steps(listed, steps)
         tasks = [task for found in listed for task in _planned(place, found, wanted, keep_latest, options)]
         outcomes = carried_out(tasks, dry_run=dry_run, progress=options.progress)

@@ -10,10 +10,11 @@ import xxhash
 from ckptstore import keys
 from ckptstore.archive.content import PlainContent
 from ckptstore.archive.index import naming
+from ckptstore.checkpoints import Forms
 from ckptstore.compression.copies import check_content, content_digest
 from ckptstore.compression.elements import described
 from ckptstore.compression.report import CompressReport, Outcome
-from ckptstore.compression.selection import Forms, check_steps, forms_of
+from ckptstore.compression.selection import check_steps
 from ckptstore.compression.work import Task, carried_out, give_way, outcome, take_back
 from ckptstore.errors import CorruptCheckpoint
 from ckptstore.experiment import Experiment, chosen_hashes
@@ -54,7 +55,7 @@ def decompress(
     """
     watcher = progress or Silent()
     with opened(store) as place:
-        listed = [forms_of(Experiment(place, exp_hash)) for exp_hash in chosen_hashes(place, experiments)]
+        listed = [Experiment(place, exp_hash).forms() for exp_hash in chosen_hashes(place, experiments)]
         wanted = check_steps(listed, steps)
         chosen = [forms for found in listed for forms in found if wanted is None or forms.step in wanted]
         outcomes = carried_out(

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from ckptstore.checkpoints import Forms
 from ckptstore.compression.report import Action, Outcome
-from ckptstore.compression.selection import Forms
 from ckptstore.errors import (
     AccessDenied,
     CkptStoreError,
@@ -93,7 +93,7 @@ def outcome(forms: Forms, action: Action, reason: str = "", *, now: ObjectInfo |
         reason: why nothing happened.
         now: the only object that there is now; None where nothing happened.
     """
-    key, after = (forms.key, forms.size_bytes) if now is None else (now.key, now.size_bytes)
+    key, after = (forms.record.info.key, forms.size_bytes) if now is None else (now.key, now.size_bytes)
     return Outcome(forms.exp_hash, forms.step, key, action, forms.size_bytes, after, reason)
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ckptstore.errors import CorruptCheckpoint
+from ckptstore.timestamps import parsed_timestamp
 
 __all__ = ["Entry", "OldIndex", "parse_index"]
 
@@ -153,15 +155,11 @@ def _config(config: Any, where: str) -> Mapping[str, Any] | None:
 
 
 def _time(value: Any) -> str | None:
-    try:
-        if isinstance(value, str):
-            found = datetime.fromisoformat(value)
-            return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat(timespec="microseconds")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC).isoformat(timespec="microseconds")
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None
+    when = parsed_timestamp(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError, OSError):
+            when = datetime.fromtimestamp(value, UTC)
+    return when.isoformat(timespec="microseconds") if when else None
 
 
 def _is_step(value: Any) -> bool:

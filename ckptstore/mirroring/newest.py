@@ -27,9 +27,9 @@ def newest_steps(store: Store, objects: Mapping[str, ObjectInfo], latest: int) -
     if len(found) <= latest:
         return frozenset(found)
     # torch comes with these, which no other mirror needs
-    from ckptstore.experiment import CheckpointRecord
+    from ckptstore.checkpoints import CheckpointRecord
+    from ckptstore.ordering import from_oldest
     from ckptstore.records import RecordCache
-    from ckptstore.retention.ordering import from_oldest
 
     records = [CheckpointRecord(step, info) for step, info in found.items()]
     ordered = from_oldest(records, partial(RecordCache().headers, store))

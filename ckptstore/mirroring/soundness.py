@@ -8,14 +8,6 @@ from ckptstore.objects import ObjectInfo, redact
 from ckptstore.store import Store
 
 
-def other_form(key: str) -> str | None:
-    """Return the key of the `.pt.zst` for that of a `.pt`, and the other way round; None for anything else."""
-    parsed = keys.parse_key(key)
-    if parsed is None or parsed.step is None:
-        return None
-    return key.removesuffix(keys.COMPRESSED) if key.endswith(keys.COMPRESSED) else key + keys.COMPRESSED
-
-
 def check_replacement(source: Store, ours: ObjectInfo, target: Store, theirs: ObjectInfo) -> None:
     """Read what wins a conflict, and where that is damaged what it would overwrite.
 

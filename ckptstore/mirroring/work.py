@@ -16,11 +16,12 @@ from ckptstore.errors import (
     StoreUnavailable,
     UnsupportedOperation,
 )
+from ckptstore.keys import other_form
 from ckptstore.mirroring.journal import Journal
 from ckptstore.mirroring.outcome import Outcome
-from ckptstore.mirroring.planning import Copy, Plan, Stage, stage_of
+from ckptstore.mirroring.planning import Copy, Plan, Stage, stage_of, step_of
 from ckptstore.mirroring.report import Failure, Removed, Transferred
-from ckptstore.mirroring.soundness import check_same_checkpoint, other_form
+from ckptstore.mirroring.soundness import check_same_checkpoint
 from ckptstore.mirroring.survey import current
 from ckptstore.mirroring.transfer import Carrier, Gone
 from ckptstore.objects import ObjectInfo
@@ -224,12 +225,16 @@ class Work:
         there = current(self._target, info.key)
         if there is None or there.version != info.version:
             return
-        other = other_form(info.key)
-        if other is not None and not self._source_wins and current(self._source, other) is not None:
-            check_same_checkpoint(self._target, info, self._target.stat(other))
+        if step_of(info.key) is not None and not self._source_wins:
+            self._check_form_that_stays(info)
         self._target.delete([info.key])
         self._journal.forget(info.key)
         self._outcome.removed.append(Removed(info.key, info.size_bytes))
+
+    def _check_form_that_stays(self, info: ObjectInfo) -> None:
+        other = other_form(info.key)
+        if current(self._source, other) is not None:
+            check_same_checkpoint(self._target, info, self._target.stat(other))
 
     def _settle(self, job: _Job, task: Task, error: BaseException | None) -> None:
         if error is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ckptstore.experiment import Experiment
 from ckptstore.notices import logger
 from ckptstore.retention.in_use import resumed_steps
-from ckptstore.retention.planning import Guard
+from ckptstore.retention.planning import Guard, Verdict, none_has
 from ckptstore.retention.policies import Policy
 from ckptstore.retention.pruning import check_policy, prune_checkpoints
 from ckptstore.store import ObjectInfo
@@ -18,7 +20,8 @@ class Retention:
 
     What this manager saved goes as soon as the policy says so; what others saved only when it is older than 24 hours
     and not among the newest three. Of an experiment the newest sound checkpoint always stays, and so does what this
-    process resumed from.
+    process resumed from. As long as no checkpoint of an experiment has a metric that the policy asks for, all stay;
+    that is logged once.
 
     Args:
         keep: the policy.
@@ -30,6 +33,7 @@ class Retention:
     def __init__(self, keep: Policy) -> None:
         self._keep = check_policy(keep)
         self._own: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def committed(self, experiment: Experiment, saved: ObjectInfo) -> None:
         """Prune the experiment of a checkpoint that has just become durable.
@@ -46,3 +50,16 @@ class Retention:
             return
         for key in (key for verdict in verdicts if not verdict.stays for key in verdict.keys):
             self._own.pop(key, None)
+        self._tell_of_unknown_metrics(experiment, verdicts)
+
+    def _tell_of_unknown_metrics(self, experiment: Experiment, verdicts: Iterable[Verdict]) -> None:
+        kept_for = {verdict.why for verdict in verdicts}  # that alone, else it would have stayed anyway
+        for metric in sorted(self._keep.metrics - self._told):
+            if none_has(metric) in kept_for:
+                self._told.add(metric)
+                logger.warning(
+                    "keep= asks for the metric %r, which no checkpoint of %s has in its metadata as a finite number; "
+                    "until one has it none is deleted",
+                    metric,
+                    experiment.where_it_is(),
+                )

@@ -6,33 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ckptstore import keys
-from ckptstore.experiment import CheckpointRecord
-from ckptstore.keys import Kind
+from ckptstore.checkpoints import CheckpointRecord, Forms
+from ckptstore.metrics import numbers_in
+from ckptstore.ordering import Headers, from_oldest
 from ckptstore.records import Header
-from ckptstore.retention.ordering import Headers, from_oldest
-from ckptstore.retention.policies import Candidate, Policy, metric_of
-from ckptstore.store import ObjectInfo
+from ckptstore.retention.policies import Candidate, Policy
 
-__all__ = ["Guard", "Held", "Verdict", "held_checkpoints", "plan_experiment"]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A checkpoint in a listing: one object, or the two forms that cutting a compression short leaves.
-
-    Attributes:
-        record: the form that is read.
-        objects: all forms.
-    """
-
-    record: CheckpointRecord
-    objects: tuple[ObjectInfo, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """What deleting it frees."""
-        return sum(info.size_bytes for info in self.objects)
+__all__ = ["Guard", "Verdict", "none_has", "plan_experiment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +21,7 @@ class Guard:
 
     Attributes:
         resumed: steps that this process went on from.
-        own: version by key of the checkpoints that this process saved; the other limits do not hold for them.
+        own: version by key of the checkpoints that this process saved; the next two limits do not hold for them.
         min_age: nothing younger goes.
         newest: nor any of the newest so many, whether by step or by time.
     """
@@ -75,19 +55,8 @@ class Verdict:
     keys: tuple[str, ...]
 
 
-def held_checkpoints(objects: Iterable[ObjectInfo]) -> list[Held]:
-    """Return the checkpoints in a listing of one experiment, by ascending step."""
-    by_step: dict[int, list[ObjectInfo]] = {}
-    for info in objects:
-        parsed = keys.parse_key(info.key)
-        if parsed and parsed.step is not None:
-            by_step.setdefault(parsed.step, []).append(info)
-    return [Held(CheckpointRecord(step, _read_one(forms)), tuple(forms)) for step, forms in sorted(by_step.items())]
-
-
 def plan_experiment(
-    exp_hash: str,
-    held: Sequence[Held],
+    held: Sequence[Forms],
     keep: Policy,
     *,
     guard: Guard,
@@ -98,7 +67,6 @@ def plan_experiment(
     """Return the verdict on each checkpoint of one experiment, from the oldest to the newest.
 
     Args:
-        exp_hash: the experiment.
         held: its checkpoints.
         keep: what is wanted.
         guard: what stays whatever is wanted.
@@ -106,24 +74,18 @@ def plan_experiment(
         headers: tells what checkpoints say of themselves.
         soundness: the same, as reliable as it must be before something is deleted.
     """
-    by_step = {one.record.step: one for one in held}
-    ordered = from_oldest([one.record for one in held], headers)
+    by_step = {forms.step: forms for forms in held}
+    ordered = from_oldest([forms.record for forms in held], headers)
     known = headers(ordered) if keep.metrics else []
     candidates = _candidates(ordered, known)
     reasons = [keep.keeps(candidates, now), _unknowable(ordered, known, keep), _guarded(ordered, guard, now)]
-    reasons.append(_unranked(candidates, keep, [record.step for record in ordered if not _is_own(record, guard)]))
-    reasons.append(_newest_sound(ordered, soundness))
-    return [_verdict(exp_hash, by_step[record.step], reasons) for record in ordered]
+    reasons += [_unranked(candidates, keep), _newest_sound(ordered, soundness)]
+    return [_verdict(by_step[record.step], reasons) for record in ordered]
 
 
-def _read_one(forms: Sequence[ObjectInfo]) -> ObjectInfo:
-    plain = [info for info in forms if _kind(info) is Kind.CHECKPOINT]
-    return plain[0] if plain else forms[0]
-
-
-def _kind(info: ObjectInfo) -> Kind | None:
-    parsed = keys.parse_key(info.key)
-    return parsed.kind if parsed else None
+def none_has(metric: str) -> str:
+    """Return the reason why everything stays where a policy asks for what no checkpoint has as a finite number."""
+    return f"no checkpoint of this experiment has the metric {metric!r}"
 
 
 def _candidates(ordered: Sequence[CheckpointRecord], known: Sequence[Header]) -> list[Candidate]:
@@ -144,16 +106,14 @@ def _unknowables(said: Iterable[tuple[CheckpointRecord, Header]], keep: Policy) 
     for record, header in said:
         if header.condition in reasons:
             yield record.step, reasons[header.condition]
-        elif not header.complete and any(metric_of(header.metadata, name) is None for name in keep.metrics):
+        elif not header.complete and keep.metrics.difference(numbers_in(header.metadata)):
             yield record.step, "its metadata is too long to look for the metric in"
 
 
-def _unranked(candidates: Sequence[Candidate], keep: Policy, steps: Iterable[int]) -> dict[int, str]:
-    """Return all of these steps where no checkpoint of the experiment has a metric that it is to be judged by."""
-    for name in sorted(keep.metrics):
-        if all(metric_of(candidate.metadata, name) is None for candidate in candidates):
-            return dict.fromkeys(steps, f"no checkpoint of this experiment has the metric {name!r}")
-    return {}
+def _unranked(candidates: Sequence[Candidate], keep: Policy) -> dict[int, str]:
+    """Return all of them where none has a metric that they are to be judged by."""
+    missing = keep.metrics.difference(*(numbers_in(candidate.metadata) for candidate in candidates))
+    return {candidate.step: none_has(name) for name in sorted(missing)[:1] for candidate in candidates}
 
 
 def _guarded(ordered: Sequence[CheckpointRecord], guard: Guard, now: datetime) -> dict[int, str]:
@@ -201,17 +161,16 @@ def _newest_sound(ordered: Sequence[CheckpointRecord], soundness: Headers) -> di
     return found
 
 
-def _verdict(exp_hash: str, held: Held, reasons: Iterable[Mapping[int, str]]) -> Verdict:
-    step = held.record.step
-    said = list(dict.fromkeys(why[step] for why in reasons if step in why))
+def _verdict(forms: Forms, reasons: Iterable[Mapping[int, str]]) -> Verdict:
+    said = list(dict.fromkeys(why[forms.step] for why in reasons if forms.step in why))
     return Verdict(
-        exp_hash=exp_hash,
-        step=step,
+        exp_hash=forms.exp_hash,
+        step=forms.step,
         stays=bool(said),
         why="; ".join(said) or "no policy keeps it",
-        size_bytes=held.size_bytes,
-        modified=held.record.modified,
-        keys=tuple(info.key for info in sorted(held.objects, key=lambda info: info.key == held.record.info.key)),
+        size_bytes=forms.size_bytes,
+        modified=forms.record.modified,
+        keys=tuple(info.key for info in reversed(forms.objects)),
     )
 
 

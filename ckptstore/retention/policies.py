@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ckptstore.keys import check_step
+from ckptstore.metrics import numbers_in
 
-__all__ = ["Best", "Candidate", "EverySteps", "Latest", "Pinned", "Policy", "Union", "WithinAge", "metric_of"]
+__all__ = ["Best", "Candidate", "EverySteps", "Latest", "Pinned", "Policy", "Union", "WithinAge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Best(Policy):
 
     def keeps(self, candidates: Sequence[Candidate], now: datetime) -> dict[int, str]:  # noqa: ARG002
         """Return the first ones of the ranking."""
-        values = {candidate.step: metric_of(candidate.metadata, self.metric) for candidate in candidates}
+        values = {candidate.step: numbers_in(candidate.metadata).get(self.metric) for candidate in candidates}
         sign = 1 if self.mode == "min" else -1
         ranked = sorted((sign * value, -step) for step, value in values.items() if value is not None)
         which = "lowest" if self.mode == "min" else "highest"
@@ -192,32 +192,6 @@ class Union(Policy):
             for step, reason in policy.keeps(candidates, now).items():
                 reasons.setdefault(step, []).append(reason)
         return {step: "; ".join(dict.fromkeys(said)) for step, said in reasons.items()}
-
-
-def metric_of(metadata: Mapping[str, Any], name: str) -> float | None:
-    """Return a metric as a finite number; None where it is missing, NaN, infinite or no number.
-
-    Args:
-        metadata: of a checkpoint.
-        name: a name in it; or, where it has no such name, names joined by dots.
-    """
-    value: object = metadata.get(name) if name in metadata else _deep(metadata, name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _deep(metadata: Mapping[str, Any], name: str) -> object:
-    value: object = metadata
-    for part in name.split("."):
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(part)
-    return value
 
 
 def _parts(policy: Policy) -> tuple[Policy, ...]:

@@ -8,17 +8,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from ckptstore import keys
+from ckptstore.checkpoints import CheckpointRecord, Forms
 from ckptstore.clock import store_time
 from ckptstore.errors import StoreError
-from ckptstore.experiment import CheckpointRecord, chosen_hashes
+from ckptstore.experiment import Experiment, chosen_hashes
+from ckptstore.metrics import numbers_in
 from ckptstore.opening import StoreLike, opened
+from ckptstore.ordering import Headers
 from ckptstore.progress import Progress, Silent
 from ckptstore.records import Header, RecordCache, read_header
 from ckptstore.retention.in_use import resumed_steps
-from ckptstore.retention.ordering import Headers
-from ckptstore.retention.planning import Guard, Held, Verdict, held_checkpoints, plan_experiment
-from ckptstore.retention.policies import Policy, metric_of
+from ckptstore.retention.planning import Guard, Verdict, plan_experiment
+from ckptstore.retention.policies import Policy
 from ckptstore.store import Store, redact
 
 __all__ = ["PruneReport", "check_policy", "prune", "prune_checkpoints"]
@@ -157,18 +158,18 @@ def check_policy(keep: Policy) -> Policy:
 def _plan(
     store: Store, exp_hash: str, keep: Policy, *, guard: Guard, now: datetime | None, soundness: Headers
 ) -> list[Verdict]:
-    held = held_checkpoints(store.list(keys.model_prefix(exp_hash)))
+    held = Experiment(store, exp_hash).forms()
     if not held:
         return []
     time = now or _last_written(held, guard)
     headers = partial(RecordCache().headers, store)
-    return plan_experiment(exp_hash, held, keep, guard=guard, now=time, headers=headers, soundness=soundness)
+    return plan_experiment(held, keep, guard=guard, now=time, headers=headers, soundness=soundness)
 
 
-def _last_written(held: Sequence[Held], guard: Guard) -> datetime:
+def _last_written(held: Sequence[Forms], guard: Guard) -> datetime:
     """Return when this process wrote last: what others brought may have the time of a clock that is wrong."""
-    records = [one.record for one in held]
-    own = [one for one in records if guard.own.get(one.info.key) == one.info.version]
+    records = [forms.record for forms in held]
+    own = [record for record in records if guard.own.get(record.info.key) == record.info.version]
     return max(record.modified for record in own or records)
 
 
@@ -179,11 +180,10 @@ def _fresh_headers(store: Store, records: Sequence[CheckpointRecord]) -> list[He
 def _check_metrics(store: Store, hashes: Iterable[str], keep: Policy, headers: Headers) -> None:
     missing, there, looked = set(keep.metrics), set[str](), False
     for exp_hash in hashes if missing else ():
-        held = held_checkpoints(store.list(keys.model_prefix(exp_hash)))
-        for header in headers([one.record for one in held]):
+        for header in headers(Experiment(store, exp_hash).checkpoints()):
             looked = True
             there.update(header.metadata)
-            missing -= {name for name in missing if metric_of(header.metadata, name) is not None}
+            missing.difference_update(numbers_in(header.metadata))
         if not missing:
             return
     if missing and looked:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import os
 import zipfile
-from typing import Any
 
 from ckptstore.archive.content import Content
 from ckptstore.archive.foreign import LEGACY
 from ckptstore.errors import CorruptCheckpoint
+from ckptstore.rangedfile import RangedFile
 from ckptstore.store import ByteRange
 
 __all__ = ["check_foreign"]
@@ -39,8 +37,9 @@ def check_foreign(content: Content) -> str:
 
 def _check_records(content: Content) -> bool:
     """Return whether the records have checksums, which they match."""
+    file = RangedFile(lambda wanted: b"".join(content.read([wanted])), content.size_bytes, _WINDOW_BYTES)
     try:
-        with zipfile.ZipFile(_ContentFile(content)) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             sealed = any(entry.CRC for entry in entries)
             damaged = archive.testzip() if sealed else None
@@ -51,35 +50,3 @@ def _check_records(content: Content) -> bool:
     if damaged:
         raise CorruptCheckpoint(f"record {damaged} does not match its CRC32; its bytes were changed")
     return sealed
-
-
-class _ContentFile(io.RawIOBase):
-    """Content as the seekable file that zipfile reads, one window of it held."""
-
-    def __init__(self, content: Content) -> None:
-        self._content, self._position = content, 0
-        self._start, self._window = 0, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size_bytes}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
-
-    def readinto(self, target: Any) -> int:
-        view = memoryview(target).cast("B")
-        if not self._start <= self._position < self._start + len(self._window):
-            wanted = ByteRange(self._position, _WINDOW_BYTES)
-            self._start, self._window = self._position, memoryview(b"".join(self._content.read([wanted])))
-        data = self._window[self._position - self._start :][: len(view)]
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)

@@ -97,16 +97,12 @@ def _listed(store: Store, experiments: Iterable[str] | None) -> tuple[list[Inspe
     by_hash: defaultdict[str, list[ObjectInfo]] = defaultdict(list)
     outside = []
     for info in store.list(keys.CHECKPOINTS):
-        exp_hash = _experiment_of(info.key)
+        exp_hash = keys.hash_of_key(info.key)
         if exp_hash is None:
             outside.append(outside_finding(info))
         else:
             by_hash[exp_hash].append(info)
     return [Inspected(exp_hash, objects) for exp_hash, objects in by_hash.items()], outside
-
-
-def _experiment_of(key: str) -> str | None:
-    return keys.hash_of_prefix("/".join(key.split("/", 2)[:2]) + "/")
 
 
 def _repair(store: Store, repairer: Repairer, inspector: Inspector, listed: Sequence[Inspected]) -> None:
@@ -131,7 +127,7 @@ def _add_uploads(store: Store, listed: Sequence[Inspected]) -> list[Finding]:
     """Add unfinished uploads to their experiments; return those that are in none of them."""
     by_hash, now, rest = {one.exp_hash: one for one in listed}, datetime.now(UTC), []
     for upload in store.list_uploads(keys.CHECKPOINTS):
-        finding, one = upload_finding(upload, now), by_hash.get(_experiment_of(upload.key) or "")
+        finding, one = upload_finding(upload, now), by_hash.get(keys.hash_of_key(upload.key) or "")
         if one is None:
             rest.append(finding)
         else:
