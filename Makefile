@@ -14,7 +14,7 @@ LOG := $(VENV)/install.log
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-s3 demo-gcs test chaos lint types check bench bench-quick wheel clean
+.PHONY: help venv demo demo-s3 demo-gcs test chaos lint types check docs bench bench-quick wheel clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -54,7 +54,8 @@ def save_backup(experiment: Experiment, source: BackupSource, backup_name: str =
 
 def save_uids(experiment: Experiment, samples: SampleSet) -> None:
     """Write the active UIDs as HDF5: per type ("int", "str", "bytes") the UIDs and how often each is used."""
-    _put_with_digest(experiment.store, keys.uids_key(experiment.exp_hash), iter([_uids_file(samples)]))
+    data = _uids_file(samples)
+    _put_with_digest(experiment.store, keys.uids_key(experiment.exp_hash), _Chunks([data], data.nbytes))
 
 
 def load_uids(experiment: Experiment) -> Counter[UID] | None:
@@ -78,22 +79,29 @@ def backup_keys(key: str) -> tuple[str, str]:
     return key, keys.backup_digest_key(key)
 
 
-def _put_with_digest(store: Store, key: str, chunks: Iterator[memoryview]) -> None:
-    digest = hashlib.sha256()
+def _put_with_digest(store: Store, key: str, chunks: _Chunks) -> None:
     _, digest_key = backup_keys(key)
     store.delete([digest_key])  # a crash must leave a file without a checksum, never with another file's
-    store.put(key, _hashed(chunks, digest))
-    store.put(digest_key, digest_line(digest.hexdigest(), keys.file_name(key)))
+    store.put(key, chunks)
+    store.put(digest_key, digest_line(chunks.digest.hexdigest(), keys.file_name(key)))
 
 
-def _hashed(chunks: Iterator[memoryview], digest: Any) -> Iterator[memoryview]:
-    for chunk in chunks:
-        digest.update(chunk)
-        yield chunk
+class _Chunks:
+    """The bytes of a file, hashed while they are given out once, with their size for the store to plan by."""
+
+    def __init__(self, chunks: Iterable[memoryview], size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.digest = hashlib.sha256()
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for chunk in self._chunks:
+            self.digest.update(chunk)
+            yield chunk
 
 
 @contextmanager
-def _opened(source: BackupSource, store: Store) -> Iterator[Iterator[memoryview]]:
+def _opened(source: BackupSource, store: Store) -> Iterator[_Chunks]:
     location = _location(source)
     if "://" in location:
         folder, _, name = location.rpartition("/")
@@ -128,7 +136,7 @@ def _own_key(location: str, store: Store) -> str:
 
 
 @contextmanager
-def _opened_file(path: Path) -> Iterator[Iterator[memoryview]]:
+def _opened_file(path: Path) -> Iterator[_Chunks]:
     import h5py
 
     if not h5py.is_hdf5(path):
@@ -142,7 +150,7 @@ def _opened_file(path: Path) -> Iterator[Iterator[memoryview]]:
     with held, path.open("rb") as file:
         if held.mode != "r":  # this process has it open already, and HDF5 shares the open file
             raise BackupBusy(f"{path} is open for writing in this program; close it first")
-        yield _file_chunks(file)
+        yield _Chunks(_file_chunks(file), os.fstat(file.fileno()).st_size)
 
 
 def _file_chunks(file: io.BufferedReader) -> Iterator[memoryview]:
@@ -151,7 +159,7 @@ def _file_chunks(file: io.BufferedReader) -> Iterator[memoryview]:
 
 
 @contextmanager
-def _opened_object(store: Store, key: str) -> Iterator[Iterator[memoryview]]:
+def _opened_object(store: Store, key: str) -> Iterator[_Chunks]:
     import h5py
 
     info = store.stat(key)
@@ -163,7 +171,8 @@ def _opened_object(store: Store, key: str) -> Iterator[Iterator[memoryview]]:
     except OSError as error:
         raise InvalidBackup(f"{key} in {redact(store.url)} is not whole HDF5: {error}") from error
     starts = range(0, info.size_bytes, _CHUNK_BYTES)
-    yield store.get_ranges(key, [ByteRange(start, _CHUNK_BYTES) for start in starts], version=info.version)
+    ranges = [ByteRange(start, _CHUNK_BYTES) for start in starts]
+    yield _Chunks(store.get_ranges(key, ranges, version=info.version), info.size_bytes)
 
 
 def _uids_file(samples: SampleSet) -> memoryview:

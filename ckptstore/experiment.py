@@ -54,7 +54,19 @@ class Experiment:
             CorruptCheckpoint: it is damaged.
         """
         key = keys.provenance_key(self.exp_hash)
-        return parse_provenance(self._read_yaml(key), self.where(key))
+        try:
+            return parse_provenance(self._read_yaml(key), self.where(key))
+        except CheckpointNotFound:
+            raise CheckpointNotFound(f"experiment {self.where_it_is()}: {self.why_no_record()}") from None
+
+    def why_no_record(self) -> str:
+        """Return what a person should know and do where the record is not there. One listing."""
+        parsed = [keys.parse_key(key) for key in self.present(keys.experiment_prefix(self.exp_hash))]
+        if not parsed:
+            return "it is not in this store"
+        if any(found is not None and found.step is not None for found in parsed):
+            return "its record is missing; `ckptstore verify --repair-from STORE` brings it back"
+        return "it has no record: creating it was cut short, and update_experiment_hash completes it"
 
     def create(self, record: Provenance) -> bool:
         """Write the record if there is none; True for exactly one caller. One request, atomic and durable."""

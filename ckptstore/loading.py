@@ -84,7 +84,9 @@ def _listing(steps: list[int]) -> str:
     return f"{len(steps)} from {steps[0]} to {steps[-1]}; nearest=True takes the closest"
 
 
-def index_of(experiment: Experiment, record: CheckpointRecord) -> archive.Index:
+def index_of(
+    experiment: Experiment, record: CheckpointRecord, *, foresight: archive.Foresight = archive.brief
+) -> archive.Index:
     """Return what a checkpoint holds, without its tensors' bytes.
 
     Raises:
@@ -92,7 +94,8 @@ def index_of(experiment: Experiment, record: CheckpointRecord) -> archive.Index:
         KeyNotFound, ObjectChanged: deleted or replaced since it was listed; one that was compressed is still read.
     """
     return experiment.in_either_form(
-        record, lambda form: archive.read_index(experiment.store, form.info.key, info=form.info)
+        record,
+        lambda form: archive.read_index(experiment.store, form.info.key, info=form.info, foresight=foresight),
     )
 
 

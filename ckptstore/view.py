@@ -42,7 +42,7 @@ class TensorInfo:
 class CheckpointView(Mapping[str, torch.Tensor]):
     """The model's tensors of one checkpoint by name, each read and verified when asked for.
 
-    Opening costs one read of 256 KiB to 1 MiB (two where the index is longer). All reads are of the version that was
+    Opening costs one read of at most 3 MiB (two where the index is longer). All reads are of the version that was
     opened: a checkpoint replaced meanwhile is an `ObjectChanged`. Nothing is kept; a tensor asked for twice is read
     twice.
     """
@@ -80,7 +80,7 @@ class CheckpointView(Mapping[str, torch.Tensor]):
     def header(self) -> dict[str, Any]:
         """Everything in the checkpoint besides the model: step, metadata, config, optimizer state, ...
 
-        A tensor in it is an `archive.TensorRef`; no request is made.
+        A tensor in it is an `archive.TensorRef`, which `tensor` reads; no request is made.
         """
         return {name: value for name, value in self._index.state.items() if name != "model_state_dict"}
 
@@ -90,9 +90,21 @@ class CheckpointView(Mapping[str, torch.Tensor]):
         Raises:
             KeyError: the model has no such tensor.
         """
-        ref = self._refs[name]
+        return self.tensor_info(self._refs[name])
+
+    def tensor_info(self, ref: archive.TensorRef) -> TensorInfo:
+        """Return what is known of a tensor in `header`; no request is made."""
         record = self._records[ref.record]
         return TensorInfo(ref.shape, ref.dtype, record.size_bytes, record.crc32, ref.stride, ref.storage_offset)
+
+    def tensor(self, ref: archive.TensorRef) -> torch.Tensor:
+        """Return a tensor of `header`, read and verified.
+
+        Raises:
+            CorruptCheckpoint: its bytes are not what was written.
+            ObjectChanged: the checkpoint was replaced since it was opened.
+        """
+        return self._read({"": ref})[""]
 
     def read(self, names: Iterable[str] | None = None, *, prefix: str = "") -> dict[str, torch.Tensor]:
         """Return some tensors, all by default; near ones share a request, each record is verified.
@@ -107,7 +119,9 @@ class CheckpointView(Mapping[str, torch.Tensor]):
             ObjectChanged: the checkpoint was replaced since it was opened.
         """
         wanted = [name for name in (self._refs if names is None else names) if name.startswith(prefix)]
-        refs = {name: self._refs[name] for name in wanted}
+        return self._read({name: self._refs[name] for name in wanted})
+
+    def _read(self, refs: Mapping[str, archive.TensorRef]) -> dict[str, torch.Tensor]:
         records = list(dict.fromkeys(ref.record for ref in refs.values()))
         try:
             storages = self._storages(records)

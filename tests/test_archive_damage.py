@@ -15,11 +15,10 @@ import pytest
 import torch
 
 from ckptstore.archive import load, plan, read_index
-from ckptstore.archive.writing import Archive
 from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
 from ckptstore.store import Store
 from ckptstore_backends.memory import MemoryStore
-from tests.archives import forged, same, written
+from tests.archives import archived, forged, same, written
 
 STATE: dict[str, Any] = {"a": torch.arange(5, dtype=torch.float32), "b": [1, "two"], "c": torch.zeros(2, 0)}
 STATE["view"] = STATE["a"][1:3]

@@ -97,7 +97,7 @@ def test_a_blocking_save_holds_a_part_of_the_state_at_a_time(fetches, tmp_path):
     with CheckpointManagerV2(tmp_path) as manager:
         manager.update_experiment_hash(model)
         manager.save_model_checkpoint(model, step=1)
-        assert sum(fetches.sizes) == sum(parameter.nbytes for parameter in model.parameters())
+        assert fetches.sizes.count(4 * MIB) == 30
         assert fetches.peak < 64 * MIB
         loaded = manager.load_checkpoint(step=1)["model_state_dict"]
     assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())

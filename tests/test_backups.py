@@ -13,6 +13,7 @@ import pytest
 from ckptstore import CheckpointManagerV2, keys, open_store
 from ckptstore.errors import BackupBusy, InvalidBackup, InvalidName
 from ckptstore.testing import Fail, FaultyStore, Killed
+from ckptstore_backends.memory import MemoryStore
 
 
 def _write(path, values):
@@ -143,3 +144,25 @@ def test_a_source_in_another_store_is_streamed(manager, data):
         other.put("sets/train.h5", data.read_bytes())
         manager.save_data_backup("memory://elsewhere/sets/train.h5")
     assert _backup(manager) == data.read_bytes()
+
+
+class _Sizes(MemoryStore):
+    """Writes down how much each put said that it would bring."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.said = {}
+
+    def _put(self, key, body):
+        self.said[key] = getattr(body, "size_bytes", None)
+        return super()._put(key, body)
+
+
+def test_a_bucket_knows_the_size_of_a_backup_before_its_first_byte(tmp_path, data):
+    store = _Sizes(f"sizes {tmp_path}")
+    with CheckpointManagerV2(store, record_uids=True) as manager:
+        exp_hash, _ = manager.update_experiment_hash(config={"lr": 1}, active_data_uids=["a", "b"])
+        manager.save_data_backup(data, backup_name="file")
+        manager.save_data_backup(keys.backup_key(exp_hash, "file"), backup_name="object")
+    names = [keys.backup_key(exp_hash, "file"), keys.backup_key(exp_hash, "object"), keys.uids_key(exp_hash)]
+    assert [store.said[name] for name in names] == [store.stat(name).size_bytes for name in names]

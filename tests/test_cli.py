@@ -184,9 +184,12 @@ def test_what_is_almost_a_hash_is_not_taken_for_a_folder(runs, said, word):
         (["show", "abcd", "abcd"], "takes 1"),
         (["diff", "abcd", "abcd@1"], "cannot be compared"),
         (["diff", "abcd", "abcd", "--deep"], "two checkpoints"),
+        (["why", "abcd@1", "abcd@2"], "not of checkpoints"),
         (["verify", "runs", "abcd@1"], "not single checkpoints"),
         (["prune", "runs"], "say what to keep"),
-        (["prune", "runs", "--latest", "1", "--experiments-latest", "2"], "say what to keep"),
+        (["prune", "runs", "--latest", "1", "--experiments-latest", "2"], "cannot be joined with --latest"),
+        (["import", "runs", "new", "--config", "absent.yaml"], "--config: there is no file 'absent.yaml'"),
+        (["import", "runs", "new", "--config", "runs"], "--config: 'runs' cannot be read"),
         (["prune", "runs", "--within", "3 fortnights"], "no time"),
         (["prune", "runs", "--best", "regularity"], "write regularity:min or regularity:max"),
         (["prune", "runs", "--pin", "x"], "no step"),
@@ -329,7 +332,7 @@ def test_mirror_takes_its_source_from_where_one_is(runs, said):
     assert json.loads(said("ls", "copy", runs[0], "--json")[1])["exp_hash"] == runs[0]
     steps = [one["step"] for one in json.loads(said("ls", "copy", runs[0], "--json")[1])["objects"] if one["step"]]
     assert steps == [4, 5]
-    assert "the target holds everything" in out
+    assert "the target holds all that was asked for" in out
 
 
 # -- what is deleted --------------------------------------------------------------------------------------
@@ -349,6 +352,33 @@ def test_prune_shows_what_would_go_and_does_it_only_with_yes(runs, said):
     assert "2 checkpoints" in out
     assert len(list(Path(f"runs/checkpoints/{runs[0]}/model").glob("*.pt"))) == 3
     assert len(list(Path(f"runs/checkpoints/{runs[1]}/model").glob("*.pt"))) == 5
+
+
+def test_experiments_where_everything_stays_take_one_line(runs, said):
+    _, out, _ = said("prune", "runs", "--latest", "1")
+    assert out.count("\n") == 6
+    assert f"{runs[0]}: all 5 checkpoints stay: written within 24 h\n" in out
+    assert "  stays     3" in said("prune", "runs", "--latest", "1", "--all")[1]
+
+
+def test_a_mirror_says_what_the_target_holds_and_what_not(runs, said):
+    assert said("mirror", "runs", "copy")[1].endswith("\nthe target holds all that was asked for\n")
+    assert said("mirror", "runs", "copy")[1].endswith("\nnothing to do: the target holds all that was asked for\n")
+    key = f"checkpoints/{runs[0]}/model/{runs[0]}_step_00000{{}}.pt"
+    with open_store("copy") as copy, open_store("runs") as store:
+        copy.put(key.format(2), store.get(key.format(1)))
+        store.delete([key.format(3)])
+    out = said("mirror", "runs", "copy", "--on-conflict", "target", "--delete")[1]
+    assert out.endswith("\nthe target holds all that was asked for, but 1 object, left as it has it\n")
+
+
+def test_a_dry_run_of_compress_does_not_know_sizes(runs, said):
+    found = json.loads(said("compress", "runs", "-n", "--json")[1])
+    assert found["after_bytes"] is None
+    assert {(one["action"], one["after_bytes"] is None) for one in found["outcomes"]} == {
+        ("would change", True),
+        ("kept", False),
+    }
 
 
 def test_whole_experiments_are_pruned_by_age(runs, said):
@@ -423,6 +453,7 @@ def test_import_lists_what_it_does_not_understand(said):
     code, out, _ = said("import", "old", "new", "-n")
     assert code == 0
     assert "not understood, left alone: notes.bin" in out
+    assert "1 would be imported (a dry run" in out
     assert not Path("new").exists()
     Path("config.yaml").write_text("lr: 1\n")
     code, out, _ = said("import", "old", "new", "--config", "config.yaml", "--json")
@@ -612,6 +643,24 @@ def test_what_is_unsound_is_shown_as_such(runs, said):
     assert "problem      step 5 is damaged" in out
     assert "loss 0.2 at step 4" in out
     assert said("show", f"{runs[0]}@5")[0] == 1
-    assert "no record" in said("show", runs[1])[1]
-    assert f"{runs[1]}: it has no record" in said("ls")[1]
+    assert "its record is missing; `ckptstore verify" in said("show", runs[1])[1]
+    assert f"{runs[1]}: its record is missing" in said("ls")[1]
     assert said("diff", *runs)[0] == 3
+    assert "its record is missing; `ckptstore verify --repair-from STORE` brings it back" in said("why", *runs)[2]
+
+
+def test_an_empty_checkpoint_is_called_empty_and_one_without_an_end_truncated(runs, said):
+    key = f"checkpoints/{runs[0]}/model/{runs[0]}_step_00000{{}}.pt"
+    with open_store("runs") as store:
+        store.put(key.format(4), b"")
+        store.put(key.format(5), bytes(store.get(key.format(5)))[:-300])
+    out = said("show", runs[0])[1]
+    assert "step 4 is damaged: it is empty" in out
+    assert "step 5: it has no index of ckptstore at its end: truncated, or" in out
+    assert "foreign" not in out
+    assert "metadata" not in said("show", f"{runs[0]}@4")[1]
+
+
+def test_no_line_of_a_table_ends_in_blanks(runs, said):
+    for words in (["ls"], ["show", runs[0]], ["verify"], ["prune", "--latest", "1", "--all"], ["compress", "-n"]):
+        assert [line for line in said(*words)[1].splitlines() if line != line.rstrip()] == []

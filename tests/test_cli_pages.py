@@ -97,8 +97,8 @@ def test_show(page):
 def test_show_of_a_checkpoint(page):
     assert page("show", f"{SLOWER}@200") == _page(f"""
 {SLOWER}@200 in file:///home/me/runs
+checkpoints/{SLOWER}/model/{SLOWER}_step_000200.pt
 
-  key       checkpoints/{SLOWER}/model/{SLOWER}_step_000200.pt
   saved     2026-05-31 15:20:00 UTC, 20 h ago
   size      1.84 kB
   metadata  loss 0.4, accuracy 0.8
@@ -146,7 +146,7 @@ header: 5 values differ
   ~  timestamp          2026-05-29T13:40:00+00:00 -> 2026-05-29T17:00:00+00:00
   ~  metadata.loss      0.9 -> 0.5
   ~  metadata.accuracy  0.55 -> 0.75
-  ~  optimizer[0].lr    0.01 -> 0.0033333333333333335
+  ~  optimizer[0].lr    0.01 -> 0.003333
 tensors: 1 changed, 3 of the same CRC32
      tensor  what            size
   ~  2.bias  float32 [2]  8 bytes

@@ -205,9 +205,27 @@ def test_a_change_of_the_scheme_alone_is_said(memory):
     assert why(old, new) == f"{'f' * 16} differs from {old.exp_hash} in the hashing scheme (1 -> 9)."
 
 
+def test_the_state_of_the_optimizer_is_compared_tensor_by_tensor_too(memory):
+    state = {"state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(1.0)}}}
+    later = {
+        "state": {0: {"exp_avg": torch.full((3,), 0.5), "step": torch.tensor(1.0)}, 1: {"step": torch.tensor(2)}}
+    }
+    old = _view(memory, {"w": torch.ones(2)}, "a", optimizer_state_dict=state)
+    new = _view(memory, {"w": torch.ones(2)}, "b", optimizer_state_dict=later)
+    for deep in (False, True):
+        found = compare_checkpoints(old, new, deep=deep)
+        assert [change.verdict for change in found.tensors] == ["same"]
+        assert {change.name: change.verdict for change in found.other_tensors} == {
+            "optimizer_state_dict.state[0].exp_avg": "changed",
+            "optimizer_state_dict.state[0].step": "same",
+            "optimizer_state_dict.state[1].step": "added",
+        }
+    assert found.as_dict()["other_tensors"][0]["distance"]["max_abs"] == 0.5
+
+
 def test_an_experiment_without_a_record_cannot_be_compared(memory):
     old = _made(memory, config={"lr": 0.1})
-    with pytest.raises(CheckpointNotFound, match="provenance"):
+    with pytest.raises(CheckpointNotFound, match="it is not in this store"):
         compare_experiments(old, Experiment(memory, "a" * 16))
 
 

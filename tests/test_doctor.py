@@ -189,6 +189,19 @@ def test_an_unknown_option_is_a_mistake_of_the_caller(memory):
         ckptstore.doctor(memory.url, anon=True)
 
 
+def test_what_a_backend_of_somebody_else_says_is_passed_on_without_its_secrets(memory):
+    error = RuntimeError("no route to\nhttps://name:SECRET@host/x?sig=SECRET today")
+    check = _only_failure(examine(FaultyStore(memory, [Fail("list", error, nth=None)])))
+    assert check.detail == "the backend failed with RuntimeError: no route to https://host/x today"
+
+
+def test_a_profile_that_is_not_there_is_no_matter_of_rights(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    check = _only_failure(ckptstore.doctor("s3://bucket/x", profile="absent"))
+    assert (check.name, check.hint) == ("reach", "")
+    assert "no such profile; correct profile= or AWS_PROFILE" in check.detail
+
+
 def test_read_only_credentials_are_said_to_be_that(memory):
     memory.put("experiment", b"x")
     denied = [Fail("put", AccessDenied("cannot put: AccessDenied"), nth=None)]

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import OrderedDict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptstore.hashing import SCHEME_VERSION, combine
-from ckptstore.hashing.encoding import digest, encode
+from ckptstore.hashing.encoding import digest, encode, remembered_digest
 
 GOLDEN: dict[str, tuple[object, bytes]] = {
     "none": (None, b"N"),
@@ -82,3 +84,11 @@ def test_the_place_of_a_digest_counts_and_absent_is_no_digest():
     values = [None, "", "None", "N", "a" * 64]
     triples = [(one, two, three) for one in values for two in values for three in values]
     assert len({combine(*triple) for triple in triples}) == len(triples)
+
+
+def test_a_remembered_digest_is_that_of_the_very_value():
+    parts: list[Any] = [1, 1.0, True, "1", b"1", 0.0, -0.0, math.nan, None, 2**70, [1], {"b": 1}, {1: "b"}]
+    values: list[Any] = [{"a": [part]} for part in parts]
+    values += [OrderedDict(b=1, a=2), {"a": 2, "b": 1}, ["é" * 5, (1, 2)]]
+    for _ in range(2):
+        assert [remembered_digest(value) for value in values] == [digest(value) for value in values]

@@ -242,3 +242,18 @@ def test_a_full_disk_ends_the_import_and_the_next_one_finishes_it(old, tmp_path,
         import_checkpoints(old, FaultyStore(target, [CutPut(1_000, StoreFull("no space"), nth=3)]))
     assert "imported" in _actions(import_checkpoints(old, target)).values()
     assert set(_actions(import_checkpoints(old, target)).values()) == {"present"}
+
+
+def test_a_bucket_knows_the_size_of_a_checkpoint_before_its_first_byte(old, tmp_path, job):
+    said = {}
+
+    class Sizes(MemoryStore):
+        def _put(self, key, body):
+            said[key] = getattr(body, "size_bytes", None)
+            return super()._put(key, body)
+
+    torch.save(job.model.state_dict(), old / "model_0001.pth")
+    store = Sizes(f"sizes {tmp_path}")
+    assert import_checkpoints(old, store, model=job.model).ok
+    [key] = [key for key in said if key.endswith("_step_000001.pt")]
+    assert said[key] == store.stat(key).size_bytes

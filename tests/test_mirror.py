@@ -227,6 +227,13 @@ def test_checkpoints_of_other_tools_are_compared_whole(source, target):
 # -- what is chosen -----------------------------------------------------------------------------------
 
 
+def test_a_parent_without_a_record_is_told(source, target):
+    source.delete([keys.provenance_key(TWO)])
+    lost = f"{ONE} came out of {TWO}, whose record the source does not have"
+    assert mirror(source, target, experiments=[ONE], dry_run=True).notes == (lost,)
+    assert mirror(source, target).notes == (lost,)
+
+
 def test_one_experiment_alone_brings_the_records_of_its_ancestors(source, target):
     lay_out(source, THREE)
     report = mirror(source, target, experiments=[ONE])

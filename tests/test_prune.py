@@ -82,7 +82,7 @@ def test_nothing_younger_than_a_day_and_never_the_newest_three_go():
         put_checkpoint(store, HASH, step)
     report = prune(store, Pinned([99]))
     assert steps(store) == [3, 4, 5]
-    assert "younger than 24 h" in why(report, 4)
+    assert "written within 24 h" in why(report, 4)
     make_old(store, timedelta(days=3))
     assert prune(store, Pinned([99])).gone == ()
 
@@ -213,6 +213,17 @@ def test_a_place_without_experiments_is_not_written_to(tmp_path):
     assert prune_experiments(tmp_path / "nothing", keep_latest=1).verdicts == ()
     assert collect_garbage(tmp_path / "nothing").items == ()
     assert not (tmp_path / "nothing").exists()
+
+
+def test_within_age_goes_by_the_time_in_the_checkpoint_which_a_copy_leaves_alone():
+    store, now = fresh_memory(), datetime.now(UTC)
+    for step in range(1, 9):
+        put_checkpoint(store, HASH, step, saved_at=now - timedelta(days=20 - 2 * step))
+    make_old(store, timedelta(days=2))  # as if all had been copied here two days ago
+    verdicts = prune(store, WithinAge(timedelta(days=9)), dry_run=True).verdicts
+    assert [verdict.step for verdict in verdicts if not verdict.stays] == [1, 2, 3, 4, 5]
+    assert verdicts[0].saved_at == now - timedelta(days=18)
+    assert "younger than 9 d" in verdicts[-1].why
 
 
 def test_ages_are_told_by_the_stores_clock(monkeypatch):

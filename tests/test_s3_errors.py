@@ -87,6 +87,18 @@ def test_an_error_says_what_to_do(s3_store: S3Store, faulty_s3: S3Server) -> Non
             s3_store.get("k")
 
 
+def test_an_error_says_what_was_asked_in_plain_words(s3_store: S3Store, faulty_s3: S3Server) -> None:
+    faulty_s3.set_faults(Fault("", "refuse", times=-1, status=403, code="AccessDenied"))
+    words = {
+        "get": "get 'k'", "stat": "stat 'k'", "put": "put 'k'", "list": "list", "list_prefixes": "list",
+        "delete": "delete", "copy": "stat 'k'", "list_uploads": "list uploads",
+    }  # fmt: skip
+    operations = _operations(s3_store)
+    for name, said in words.items():
+        with pytest.raises(AccessDenied, match=f"^cannot {said} in s3://"):
+            operations[name]()
+
+
 def test_a_bucket_in_another_region_is_named(s3_store: S3Store, faulty_s3: S3Server) -> None:
     where = (("x-amz-bucket-region", "eu-west-1"),)
     faulty_s3.set_faults(Fault("", "refuse", times=-1, status=301, code="PermanentRedirect", headers=where))
@@ -95,9 +107,10 @@ def test_a_bucket_in_another_region_is_named(s3_store: S3Store, faulty_s3: S3Ser
 
 
 def test_no_credentials_at_all_is_denied_without_a_request(s3_url: str, moto_url: str, http_log: HttpLog) -> None:
-    for options in ({}, {"profile": "absent"}, {"key": "alone"}):
+    kinds = [({}, AccessDenied), ({"profile": "absent"}, StoreError), ({"key": "alone"}, AccessDenied)]
+    for options, kind in kinds:
         store = S3Store.from_url(s3_url, endpoint_url=moto_url, **options)
-        with store, pytest.raises(AccessDenied, match="profile"):
+        with store, pytest.raises(kind, match="profile"):
             store.get("k")
     assert http_log.requests == []
 

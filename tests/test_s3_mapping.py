@@ -9,10 +9,11 @@ import pytest
 
 from ckptstore.errors import StoreNotFound, UnsupportedOperation
 from ckptstore_backends._s3_mapping import unmapped
-from ckptstore_backends.s3 import S3Store
+from ckptstore_backends.s3 import CopyLimits, S3Store
 from tests.servers import Fault, HttpLog, S3Server
 
 _KEYS = {"key": "k", "secret": "s"}
+_MIB = 1024 * 1024
 
 
 def _written_as(bucket: str, **options: Any) -> Any:
@@ -61,18 +62,54 @@ def test_what_obstore_can_do_goes_through_it(tmp_path: Path) -> None:
     assert unmapped("arn:aws:s3:eu-west-1:1:accesspoint/a", {}) == ("an access point or directory bucket",)
 
 
-def test_a_storage_class_reaches_the_server(s3_url: str, s3_options: dict[str, Any], http_log: HttpLog) -> None:
-    extra = {"s3_additional_kwargs": {"StorageClass": "STANDARD_IA"}}
-    with S3Store.from_url(s3_url, **s3_options, **extra) as store:
+_AES = {"ServerSideEncryption": "AES256"}
+_KMS = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:::key/k", "BucketKeyEnabled": True}
+_OWN_KEY = {
+    "SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32,
+    "CopySourceSSECustomerAlgorithm": "AES256", "CopySourceSSECustomerKey": "k" * 32,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "header", "value", "on_parts"),
+    [
+        ({"s3_additional_kwargs": {"StorageClass": "STANDARD_IA"}}, "STORAGE_CLASS", "STANDARD_IA", False),
+        ({"s3_additional_kwargs": {"Tagging": "team=vision"}}, "TAGGING", "team=vision", False),
+        ({"s3_additional_kwargs": _AES}, "SERVER_SIDE_ENCRYPTION", "AES256", False),
+        ({"s3_additional_kwargs": {**_AES, "Tagging": "a=b"}}, "SERVER_SIDE_ENCRYPTION", "AES256", False),
+        ({"s3_additional_kwargs": _KMS}, "SERVER_SIDE_ENCRYPTION_BUCKET_KEY_ENABLED", "true", False),
+        ({"s3_additional_kwargs": {**_KMS, "Tagging": "a=b"}}, "SERVER_SIDE_ENCRYPTION_BUCKET_KEY_ENABLED", "true",
+         False),
+        ({"s3_additional_kwargs": _OWN_KEY}, "SERVER_SIDE_ENCRYPTION_CUSTOMER_ALGORITHM", "AES256", True),
+        ({"requester_pays": True}, "REQUEST_PAYER", "requester", True),
+    ],
+)  # fmt: skip
+def test_what_is_asked_of_an_object_reaches_the_server_with_each_write(
+    s3_url: str, s3_options: dict[str, Any], http_log: HttpLog,
+    options: dict[str, Any], header: str, value: str, on_parts: bool,
+) -> None:  # fmt: skip
+    with S3Store.from_url(s3_url, **s3_options, **options) as store:
         store.put("k", b"x")
-        store.put("large", iter([bytes(6 * 1024 * 1024)] * 3))
+        store.put("large", iter([bytes(6 * _MIB)] * 3))
         store.put("new", b"x", overwrite=False)
+        store.copy("k", "copied")
+        store._copy_limits = CopyLimits(single_bytes=0, part_bytes=9 * _MIB)
+        store.copy("large", "copied in parts")
+        assert len(store.get("copied in parts")) == 18 * _MIB
+    requests = http_log.requests
+    parts = [request for request in requests if "partNumber" in request.query]
     writes = [
         request
-        for request in http_log.requests
-        if request.method != "GET" and "partNumber" not in request.query and "uploadId" not in request.query
+        for request in requests
+        if (request.method == "PUT" and request not in parts)
+        or (request.method == "POST" and "uploads" in request.query)
     ]
-    assert [request.headers["X_AMZ_STORAGE_CLASS"] for request in writes] == ["STANDARD_IA"] * 3
+    assert [request.headers[f"X_AMZ_{header}"].lower() for request in writes] == [value.lower()] * 5
+    sent_again = parts + [
+        request for request in requests if request.method == "GET" and "uploads" not in request.query
+    ]
+    if on_parts:
+        assert {request.headers[f"X_AMZ_{header}"] for request in sent_again} == {value}
 
 
 def test_an_encryption_key_reaches_the_server_through_obstore(

@@ -6,6 +6,7 @@ import gc
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -26,6 +27,63 @@ _ONE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
 def test_an_unknown_option_is_named_at_once() -> None:
     with pytest.raises(TypeError, match="'secrets'"):
         open_store("s3://bucket", secrets="x")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"region": "eu-west-1"}, TypeError, r"'region' for s3; write client_kwargs=\{'region_name': ...\}"),
+        ({"region_name": "eu-west-1"}, TypeError, r"write client_kwargs=\{'region_name': ...\}"),
+        ({"aws_access_key_id": "k"}, TypeError, "write key="),
+        ({"aws_secret_access_key": "s"}, TypeError, "write secret="),
+        ({"client_kwargs": {"region_nam": "x"}}, TypeError, "client_kwargs .*'region_nam'; write 'region_name'"),
+        ({"client_kwargs": {"config": object()}}, TypeError, "give .*config_kwargs|config_kwargs; give"),
+        ({"client_kwargs": "x"}, TypeError, "client_kwargs is a str"),
+        ({"client_kwargs": {"verify": "/no/such.pem"}}, ValueError, r"client_kwargs\['verify'\] .*'/no/such.pem'"),
+        ({"client_kwargs": {"endpoint_url": "h:9000"}}, InvalidURL, "write 'http://h:9000'"),
+        ({"endpoint_url": "127.0.0.1:9000"}, InvalidURL, "write 'http://127.0.0.1:9000'"),
+        ({"endpoint_url": "ftp://h"}, InvalidURL, "https://host:port"),
+        ({"endpoint_url": 9000}, TypeError, "endpoint_url is a int"),
+        ({"session": object()}, TypeError, "session is a object"),
+        ({"max_concurrency": "4"}, ValueError, "max_concurrency is '4'"),
+        ({"max_concurrency": 0}, ValueError, "max_concurrency is 0"),
+        ({"deadline_s": "soon"}, ValueError, "deadline_s is 'soon'"),
+        ({"config_kwargs": {"s3": {"addressing_style": "pth"}}}, ValueError, "config_kwargs .*addressing style pth"),
+        ({"config_kwargs": {"read_timeot": 1}}, TypeError, "config_kwargs .*'read_timeot'"),
+        ({"s3_additional_kwargs": {"StorageClas": "X"}}, TypeError, "'StorageClas'; write 'StorageClass'"),
+        ({"s3_additional_kwargs": {"serverSideEncryption": "X"}}, TypeError, "write 'ServerSideEncryption'"),
+        ({"s3_additional_kwargs": {"unlike anything": 1}}, TypeError, "known are .*StorageClass"),
+    ],
+)
+def test_a_mistake_in_the_options_is_named_when_the_store_is_opened(
+    options: dict[str, Any], kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        open_store("s3://bucket", **options)
+
+
+@pytest.mark.parametrize(
+    ("variables", "config", "said"),
+    [
+        ({"AWS_ENDPOINT_URL": "127.0.0.1:9000"}, "", "AWS_ENDPOINT_URL"),
+        ({"AWS_CA_BUNDLE": "/no/such.pem"}, "", "'/no/such.pem'"),
+        ({}, "s3 =\n  addressing_style = pth\n", "check the options, and the profile"),
+        ({"AWS_PROFILE": "absent"}, "", "no such profile"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_told_from_a_network_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], config: str, said: str
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\nregion = us-east-1\n{config}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for how in ({}, {"s3_additional_kwargs": {"StorageClass": "STANDARD"}}):
+        with open_store("s3://bucket", key="k", secret="s", **how) as store:
+            for act in (lambda: store.get("k"), lambda: list(store.list())):
+                with pytest.raises(StoreError, match=said) as raised:
+                    act()
+                assert type(raised.value) is StoreError
 
 
 def test_contradictory_options_are_refused_at_once() -> None:

@@ -61,12 +61,23 @@ def test_an_unknown_authority_is_named_at_once_and_what_to_set(
                 act()
 
 
-def test_a_file_of_authorities_that_is_not_there_is_named(
+def test_a_file_of_authorities_that_is_not_there_is_named_when_the_store_is_opened(
     seaweedfs_s3_url: str, over_tls: dict[str, Any], tmp_path: Path
 ) -> None:
     lost = {**over_tls, "client_kwargs": {"region_name": "us-east-1", "verify": str(tmp_path / "lost.pem")}}
-    with (
-        S3Store.from_url(seaweedfs_s3_url, **lost) as store,
-        pytest.raises(StoreUnavailable, match=r"lost\.pem' cannot be read \(No such file .*AWS_CA_BUNDLE"),
+    with pytest.raises(
+        ValueError, match=r"client_kwargs\['verify'\] names the file .*lost\.pem', which does not exist"
     ):
-        list(store.list())
+        S3Store.from_url(seaweedfs_s3_url, **lost)
+
+
+def test_a_file_of_authorities_that_holds_none_is_named(
+    seaweedfs_s3_url: str, over_tls: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "no.pem").write_text("not a certificate")
+    options = {**over_tls, "client_kwargs": {"region_name": "us-east-1", "verify": str(tmp_path / "no.pem")}}
+    with (
+        S3Store.from_url(seaweedfs_s3_url, **options) as store,
+        pytest.raises(StoreUnavailable, match=r"no\.pem' cannot be read .*AWS_CA_BUNDLE"),
+    ):
+        store.get("k")

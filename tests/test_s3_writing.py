@@ -81,7 +81,7 @@ def test_a_stream_that_tells_its_length_goes_up_in_parts_that_fit(s3_store: S3St
     assert _writes(http_log) == (2, 2)
     s3_store.put("k", Sized([bytes(6 * _MIB)] * 3, 10_000 * 18 * _MIB))
     puts = [request for request in http_log.requests if request.method == "PUT"]
-    assert len(puts) == (3 if s3_store.capabilities.transfer == "obstore" else 4)
+    assert len(puts) == 3
 
 
 def test_a_stream_of_unknown_length_ends_where_ten_thousand_parts_do() -> None:

@@ -212,9 +212,18 @@ def test_a_change_between_two_snapshots_is_seen(change):
     check(pool, state)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_any_order_of_changes_is_seen(seed):
-    chosen, pool, state = random.Random(seed), SnapshotPool(), large_state()
+def many_tensors() -> State:
+    """Enough that they are copied on two cores: of most dtypes, dense in any order, odd in length, trained or not."""
+    dtypes = [torch.float32, torch.bfloat16, torch.float64, torch.int16, torch.uint8, torch.complex64, torch.bool]
+    tensors = [torch.randint(0, 2, (64, 61 + n % 5, 2)).to(dtypes[n % 7]) for n in range(420)]
+    tensors += [torch.nn.Parameter(torch.randn(90, 91).t()) for _ in range(60)]
+    tensors += [torch.randn(2, 3, 10, 11).to(memory_format=torch.channels_last) for _ in range(20)]
+    return {"many": tensors, "steps": [torch.tensor(float(n)) for n in range(40)]}
+
+
+@pytest.mark.parametrize(("seed", "more"), [(0, dict), (1, dict), (2, dict), (3, many_tensors)])
+def test_any_order_of_changes_is_seen(seed, more):
+    chosen, pool, state = random.Random(seed), SnapshotPool(), large_state() | more()
     for _ in range(25):
         for change in chosen.sample(list(CHANGES.values()), 2):
             try:
@@ -280,8 +289,10 @@ def test_memory_made_in_inference_mode_serves_training_too():
     pool, state = SnapshotPool(), large_state()
     with torch.inference_mode():
         check(pool, state)
+        check(pool, many_tensors())
         check(pool, {"made here": torch.randn(70_000)})
     check(pool, {"made outside": torch.randn(70_000)})
+    check(pool, many_tensors())
     check(pool, state)
 
 

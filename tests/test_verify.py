@@ -39,6 +39,21 @@ def test_a_sound_store_has_no_findings(any_store):
         assert one.read_bytes == (one.size_bytes if deep else 0)
 
 
+def test_a_parent_whose_record_is_not_there_is_a_note():
+    store = fresh_memory()
+    with CheckpointManagerV2(store) as manager:
+        parent, _ = manager.update_experiment_hash(Net(4), {"lr": 1})
+        child, _ = manager.update_experiment_hash(Net(4), {"lr": 2})
+    assert verify(store).findings == ()
+    store.delete([info.key for info in store.list(keys.experiment_prefix(parent))])
+    for experiments in (None, [child]):
+        report = verify(store, experiments=experiments)
+        assert report.ok
+        [note] = report.findings
+        assert (note.kind, note.key) == ("dangling", keys.provenance_key(child))
+        assert note.detail == f"it came out of {parent}, whose record is not in this store"
+
+
 @pytest.mark.parametrize("offset", [10, 70, -1, -50, -100, -300])
 def test_a_flipped_bit_of_a_checkpoint_is_found_in_any_store(any_store, offset):
     exp_hash = new_experiment(any_store, steps=(1,))

@@ -59,7 +59,7 @@ def test_nothing_is_taken_from_an_unsound_store():
     flip(target, key, 300)
     before = _content(target)
     report = verify(target, deep=True, repair_from=source)
-    assert "in the other store it is damaged" in report.problems[0].detail
+    assert "in the other store it is damaged" in report.problems[0].repair
     assert _outcomes(report) == {"step_000001.pt": "not repaired"}
     assert _content(target) == before
 
@@ -75,7 +75,7 @@ def test_what_turns_unsound_while_it_is_copied_is_not_published():
     once = reads.count("get_ranges", key)  # per check; a repair checks, compares the digest, and copies
     later = FaultyStore(source, [FlipBit(200, key=key, nth=number) for number in range(once + 2, 3 * once + 2)])
     report = verify(target, deep=True, repair_from=later)
-    assert "does not match its CRC32" in report.problems[0].detail
+    assert "does not match its CRC32" in report.problems[0].repair
     assert _content(target) == before
 
 
@@ -86,7 +86,7 @@ def test_nothing_is_taken_that_cannot_be_checked():
     source.put(key, b"config: 1\n")
     flip(target, key, 80)
     [problem] = verify(target, deep=True, repair_from=source).problems
-    assert "unsealed" in problem.detail
+    assert "unsealed" in problem.repair
 
 
 def test_another_checkpoint_of_the_same_step_is_no_replacement():
@@ -97,7 +97,7 @@ def test_another_checkpoint_of_the_same_step_is_no_replacement():
     flip(target, key, 200)
     before = _content(target)
     [problem] = verify(target, deep=True, repair_from=source).problems
-    assert "another checkpoint of this step" in problem.detail
+    assert "another checkpoint of this step" in problem.repair
     assert _content(target) == before
     flip(target, key, -20)  # now nobody can tell what it was
     assert verify(target, deep=True, repair_from=source).ok
@@ -157,7 +157,7 @@ def test_another_backup_of_the_same_name_is_no_replacement(tmp_path):
         manager.save_data_backup(tmp_path / "y.h5")
     flip(target, key, 500)
     [problem] = verify(target, deep=True, repair_from=source).problems
-    assert "another backup of this name" in problem.detail
+    assert "another backup of this name" in problem.repair
 
 
 @pytest.mark.parametrize("error", [StoreFull("no space left"), AccessDenied("not you")])
@@ -170,7 +170,7 @@ def test_a_repair_that_the_store_refuses_is_reported_and_loses_nothing(error):
     before = _content(inner)
     refused = CutPut(100, error, key=keys_hit[0], nth=None)
     report = verify(FaultyStore(inner, [refused]), deep=True, repair_from=source)
-    assert str(error) in report.problems[0].detail
+    assert str(error) in report.problems[0].repair
     assert _outcomes(report) == {"step_000001.pt": "not repaired", "step_000002.pt": "repaired"}
     assert _content(inner) == {**_content(source), keys_hit[0]: before[keys_hit[0]]}
 

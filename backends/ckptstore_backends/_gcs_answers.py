@@ -75,12 +75,3 @@ def _hex(encoded: str | None) -> str:
         return base64.b64decode(encoded or "", validate=True).hex()
     except binascii.Error:
         return ""
-
-
-def extent_of(answer: Answer) -> tuple[int, int]:
-    """Return (offset of the first byte, length of the whole object) of the answer to a ranged GET."""
-    told = answer.headers.get("content-range")
-    if told is None:  # the server sent the whole object
-        return 0, answer.body.nbytes
-    span, _, total = told.removeprefix("bytes ").partition("/")
-    return int(span.partition("-")[0]), int(total)

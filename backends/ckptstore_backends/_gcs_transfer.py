@@ -10,8 +10,9 @@ from typing import Self
 from ckptstore.errors import KeyNotFound, ObjectChanged, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
 from ckptstore_backends._creating import writer_mark
+from ckptstore_backends._extent import told_extent
 from ckptstore_backends._gcs_again import begun_again
-from ckptstore_backends._gcs_answers import Answer, extent_of
+from ckptstore_backends._gcs_answers import Answer
 from ckptstore_backends._gcs_client import GCSClient
 from ckptstore_backends._gcs_crc32c import crc32c_of, told_crc32c
 from ckptstore_backends._gcs_errors import Asked
@@ -115,12 +116,13 @@ class GCSSource:
         path = self.client.object_path(self.key)
         headers = {"Range": _range_header(wanted)}
         answer = await self.client.once(Request("GET", path, {"alt": "media", **pin}, headers), asked)
-        start, total = extent_of(answer)
+        extent = told_extent(answer.headers.get("content-range"), answer.body.nbytes, str(asked))
+        extent.check(wanted, str(asked))
         version = answer.headers.get("x-goog-generation", "")
         self._check(version)  # some servers ignore the condition
-        if answer.body.nbytes == total:
+        if extent.size_bytes == extent.total_bytes:
             _check_content(answer, asked)
-        return Chunk(answer.body, start, total, version)
+        return Chunk(answer.body, extent.start, extent.total_bytes, version)
 
     def _check(self, version: str) -> None:
         if self.version not in {None, version}:

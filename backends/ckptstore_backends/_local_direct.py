@@ -13,13 +13,10 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Self, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import Self
 
 BLOCK_BYTES = 16 * 1024 * 1024
 """Of a stream less is not worth it. A multiple of every disk's sector, as offsets, lengths and memory have to be."""
@@ -32,8 +29,6 @@ _SECTOR_BYTES = 4096
 _WRITERS = 2  # while one block is handed to the disk, the other one is on its way
 _BLOCKS = _WRITERS + 1
 _DIRECT = getattr(os, "O_DIRECT", 0)
-
-_Block: TypeAlias = npt.NDArray[np.uint8]
 
 
 def bypass_cache(descriptor: int, *, wanted: bool) -> bool:
@@ -54,34 +49,43 @@ def is_direct(descriptor: int) -> bool:
 
 
 def write_sectors(descriptor: int, data: memoryview) -> int:
-    """Write the whole sectors at the beginning of some memory, wherever it lies, to an empty file; return their length.
+    """Write the whole sectors that some memory begins with, wherever it lies, to an empty file; return their length.
 
     The file bypasses the page cache, and its offset is behind them afterwards.
     """
-    source = np.frombuffer(data, np.uint8)
     block = _new_block(PIECE_BYTES)
-    stop = source.size - source.size % _SECTOR_BYTES
+    stop = data.nbytes - data.nbytes % _SECTOR_BYTES
+    with suppress(OSError):  # where that cannot be, or there is no space, the writes tell
+        os.posix_fallocate(descriptor, 0, data.nbytes)  # a file that grows goes through its journal piece by piece
     for start in range(0, stop, PIECE_BYTES):
         size = min(PIECE_BYTES, stop - start)
-        np.copyto(block[:size], source[start : start + size])  # without the GIL
-        _write_at(descriptor, block[:size].data, start)
+        block[:size] = data[start : start + size]
+        _write_at(descriptor, block[:size], start)
     return os.lseek(descriptor, stop, os.SEEK_SET)
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < data.nbytes:
+        direct = is_direct(descriptor)  # asked before: another thread may end it meanwhile
         try:
             done += os.pwrite(descriptor, data[done:], offset + done)
         except OSError as error:
-            if error.errno != errno.EINVAL or not is_direct(descriptor):
+            if error.errno != errno.EINVAL or not direct:
                 raise
             bypass_cache(descriptor, wanted=False)  # it said that it could, and cannot
 
 
-def _new_block(size_bytes: int) -> _Block:
+def _new_block(size_bytes: int) -> memoryview:
     # Shared between processes: the memory of a direct write must not be moved by a fork, see open(2).
-    return np.frombuffer(mmap.mmap(-1, size_bytes), np.uint8)
+    return memoryview(mmap.mmap(-1, size_bytes))
+
+
+def _copy(source: memoryview, target: memoryview) -> None:
+    """Copy some bytes without the GIL, so that a training loop goes on meanwhile."""
+    import numpy as np
+
+    np.copyto(np.frombuffer(target, np.uint8), np.frombuffer(source, np.uint8))
 
 
 class DirectWriter:
@@ -97,8 +101,8 @@ class DirectWriter:
     def __init__(self, descriptor: int, translating: Callable[[], AbstractContextManager[None]]) -> None:
         self._descriptor = descriptor
         self._translating = translating
-        self._free: SimpleQueue[_Block] = SimpleQueue()
-        self._tasks: SimpleQueue[tuple[_Block, int] | None] = SimpleQueue()
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._failure: BaseException | None = None
         self._made = self._offset = self._filled = 0
@@ -118,12 +122,10 @@ class DirectWriter:
         Raises:
             StoreError: a write failed, this one or one before it.
         """
-        source = np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)
-        while source.size:
-            room = BLOCK_BYTES - self._filled
-            np.copyto(self._block[self._filled : self._filled + source.size], source[:room])  # without the GIL
-            self._filled += min(room, source.size)
-            source = source[room:]
+        while view.nbytes:
+            piece, view = view[: BLOCK_BYTES - self._filled], view[BLOCK_BYTES - self._filled :]
+            _copy(piece, self._block[self._filled : self._filled + piece.nbytes])
+            self._filled += piece.nbytes
             if self._filled == BLOCK_BYTES:
                 self._send()
 
@@ -137,7 +139,7 @@ class DirectWriter:
         self._raise_failure()
         with self._translating():
             os.lseek(self._descriptor, self._offset, os.SEEK_SET)
-        return self._block[: self._filled].data
+        return self._block[: self._filled]
 
     def _send(self) -> None:
         if len(self._threads) < _WRITERS:
@@ -150,7 +152,7 @@ class DirectWriter:
         self._block = self._next_block()
         self._raise_failure()
 
-    def _next_block(self) -> _Block:
+    def _next_block(self) -> memoryview:
         if self._made == _BLOCKS:
             return self._free.get()
         self._made += 1
@@ -162,7 +164,7 @@ class DirectWriter:
             try:
                 if self._failure is None:
                     with self._translating():
-                        _write_at(self._descriptor, block.data, offset)
+                        _write_at(self._descriptor, block, offset)
             except BaseException as error:  # noqa: BLE001  # raised by the thread that makes the stream
                 self._failure = error
             self._free.put(block)

@@ -12,13 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from ckptstore.errors import ObjectChanged
 from ckptstore.objects import ByteRange, ObjectInfo
 from ckptstore.receiving import cut
 from ckptstore_backends._local_errors import reading
 
+_ZEROED_BYTES = 64 * 1024
 _READERS = 4
 
 
@@ -74,7 +73,7 @@ class OpenFile:
         Raises:
             ObjectChanged: the file was changed in place since it was opened.
         """
-        return self._fill(np.empty(stop - start, np.uint8).data, start)  # bytearray would write zeros first
+        return self._fill(_new_memory(stop - start), start)
 
     def read_into(self, ranges: Iterable[ByteRange], memory: Iterable[memoryview]) -> Iterator[memoryview]:
         """Fill memory with ranges, several at once; yield each piece, cut to what there is, in the order asked.
@@ -121,3 +120,11 @@ class OpenFile:
         """Raise ObjectChanged when this is not that version."""
         if version != self.version:
             raise ObjectChanged(f"cannot {self._asked}: the object was changed meanwhile; read it again")
+
+
+def _new_memory(size_bytes: int) -> memoryview:
+    if size_bytes < _ZEROED_BYTES:
+        return memoryview(bytearray(size_bytes))
+    import numpy as np  # whoever reads small objects only need not wait for it
+
+    return np.empty(size_bytes, np.uint8).data  # bytearray would write zeros first

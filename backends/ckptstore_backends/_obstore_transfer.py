@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 from ckptstore.errors import ObjectChanged
 from ckptstore.objects import ByteRange, ObjectInfo
+from ckptstore_backends._extent import Extent
 from ckptstore_backends._memory import DEFAULT_BYTES, at_once
 from ckptstore_backends._obstore_client import ObstoreClient, ObstoreClients
 from ckptstore_backends._obstore_parts import PartsUpload
@@ -174,9 +175,9 @@ class ObstoreSource:
             found = await obstore.get_async(clients.reading, path, options=options)
             data = memoryview(await found.bytes_async())
             meta = found.meta
-            return Chunk(
-                data, start=found.range[0], total_bytes=meta["size"], version=self.client.service.version_of(meta)
-            )
+            extent = Extent(found.range[0], data.nbytes, meta["size"])
+            extent.check(wanted, f"get {self.key!r} in {self.client.url}")
+            return Chunk(data, extent.start, extent.total_bytes, self.client.service.version_of(meta))
 
         patience = Patience(self.policy)
         while True:

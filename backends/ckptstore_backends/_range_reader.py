@@ -6,8 +6,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
-import numpy as np
-
 from ckptstore.errors import StoreUnavailable
 from ckptstore.objects import ByteRange
 from ckptstore_backends._loop_thread import result_of
@@ -64,6 +62,8 @@ class _Reading:
         indexes = covering(span, self._requests)
         if len(indexes) == 1:
             return self._slice(indexes[0], span)
+        import numpy as np  # most reads gather nothing, and need not wait for it
+
         gathered = np.empty(span.size_bytes, np.uint8)  # a bytearray would be filled with zeros first
         filled = 0
         for index in indexes:
@@ -95,8 +95,9 @@ class _Reading:
             del self._chunks[index]
         request = self._requests[index]
         wanted = Span(max(span.start, request.start), min(span.stop, request.stop))
-        piece = chunk.data[wanted.start - chunk.start : wanted.stop - chunk.start]
-        if piece.nbytes != wanted.size_bytes:
+        begins = wanted.start - chunk.start
+        piece = chunk.data[max(0, begins) : wanted.stop - chunk.start]
+        if begins < 0 or piece.nbytes != wanted.size_bytes:
             raise StoreUnavailable(
                 f"the store sent other bytes than {request.start} to {request.stop}; try again, or ask its operator"
             )

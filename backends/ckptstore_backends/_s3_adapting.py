@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ckptstore_backends._s3_listing import read_page
+from ckptstore_backends._s3_session import connected
 
 
 async def adapt(filesystem: Any, method: str) -> None:
     """Have botocore do two things differently, in whichever client s3fs has made."""
     if method not in _ADAPTED:
         return
-    client = await filesystem.set_session()
+    client = await connected(filesystem)
     event, handler = _ADAPTED[method]
     client.meta.events.register(event, handler, unique_id=event)
 

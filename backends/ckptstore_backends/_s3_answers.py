@@ -37,11 +37,3 @@ def date_of(answer: Mapping[str, Any]) -> datetime:
     """Return when the server answered, by its clock; by this machine's where it does not say."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(date) if date else datetime.now(UTC)
-
-
-def extent_of(answer: Mapping[str, Any]) -> tuple[int, int]:
-    """Return (offset of the first byte, length of the whole object) of the answer to a ranged GET."""
-    if "ContentRange" not in answer:  # the server sent the whole object
-        return 0, answer["ContentLength"]
-    span, _, total = answer["ContentRange"].removeprefix("bytes ").partition("/")
-    return int(span.partition("-")[0]), int(total)

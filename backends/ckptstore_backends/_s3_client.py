@@ -21,7 +21,8 @@ from ckptstore_backends._retries import Patience
 from ckptstore_backends._s3_adapting import adapt
 from ckptstore_backends._s3_errors import expected_errors, translated, unreachable
 from ckptstore_backends._s3_options import new_filesystem, policy_of
-from ckptstore_backends._s3_session import Session, keys_of, session_of
+from ckptstore_backends._s3_session import Session, connected, keys_of, session_of
+from ckptstore_backends._s3_words import asked_of
 from ckptstore_backends._transfer import Unanswered, Unavailable
 
 _T = TypeVar("_T")
@@ -116,7 +117,7 @@ class S3Client:
     async def _sent(self, method: str, key: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
         try:
             if not self._reached:
-                await self._reach(_asked(method, key))
+                await self._reach(asked_of(method, key))
             filesystem = self._filesystem
             await adapt(filesystem, method)
             async with asyncio.timeout(self._allowed_s(method, params)):
@@ -133,7 +134,7 @@ class S3Client:
         return self.policy.deadline_s * max(1.0, len(params.get("Body", b"")) / _UNIT_BYTES)
 
     async def _reach(self, asked: str) -> None:
-        client = await self._filesystem.set_session()
+        client = await connected(self._filesystem)
         config = client.meta.config
         attempts = (config.retries or {}).get("total_max_attempts", _CONNECTIONS)
         patience = Patience(replace(self.policy, attempts=attempts))
@@ -154,7 +155,7 @@ class S3Client:
 
     def translated(self, error: BaseException, method: str, key: str | None) -> StoreError:
         """Return the error to raise in place of a client's."""
-        return translated(error, _asked(method, key), self.url, of_key=key is not None)
+        return translated(error, asked_of(method, key), self.url, of_key=key is not None)
 
     def pages(self, method: str, tokens: Mapping[str, str], **params: Any) -> Iterator[dict[str, Any]]:
         """Yield the pages of a listing, each asked for when it is needed.
@@ -232,10 +233,6 @@ class S3Client:
     @property
     def _filesystem(self) -> Any:
         return self._connection.get().filesystem
-
-
-def _asked(method: str, key: str | None) -> str:
-    return method.replace("_", " ") + (f" {key!r}" if key is not None else "")
 
 
 def _connect(url: str, options: Mapping[str, Any]) -> _Connection:

@@ -175,11 +175,13 @@ def _without_answer(error: BaseException, asked: str, place: str) -> StoreError:
             "check endpoint_url, and pass client_kwargs={'region_name': ...} with the region of the bucket"
         )
     if isinstance(error, boto.ProfileNotFound):
-        return AccessDenied(f"cannot {asked} in {place}: no such profile; correct profile= or AWS_PROFILE")
+        return StoreError(f"cannot {asked} in {place}: no such profile; correct profile= or AWS_PROFILE")
     if isinstance(error, _credential_errors()):
         return AccessDenied(f"cannot {asked} in {place}: no usable credentials ({name}); {_NO_CREDENTIALS}")
-    if isinstance(error, boto.ParamValidationError | boto.ValidationError):
-        return StoreError(f"cannot {asked} in {place}: the client refused the request ({name}); check the options")
+    if isinstance(error, boto.BotoCoreError) and not isinstance(error, _of_the_way()):
+        return StoreError(
+            f"cannot {asked} in {place}: the client refused the request ({name}); check the options, and the profile"
+        )
     return unanswered(name, asked, place, again=not isinstance(error, _tried_again()))
 
 
@@ -193,6 +195,20 @@ def _tried_again() -> tuple[type[BaseException], ...]:
         boto.ReadTimeoutError,
         boto.EndpointConnectionError,
         TimeoutError,
+    )
+
+
+def _of_the_way() -> tuple[type[BaseException], ...]:
+    """Return the classes of what went wrong between client and server; botocore's others are of its settings."""
+    from botocore import exceptions as boto
+
+    return (
+        boto.HTTPClientError,
+        boto.ConnectionError,
+        boto.IncompleteReadError,
+        boto.ChecksumError,
+        boto.FlexibleChecksumError,
+        boto.MetadataRetrievalError,
     )
 
 

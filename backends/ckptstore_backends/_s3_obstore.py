@@ -21,6 +21,7 @@ from ckptstore_backends._s3_errors import WRONG_REGION, Answer, translated_answe
 from ckptstore_backends._s3_mapping import encryption
 from ckptstore_backends._s3_session import Session
 from ckptstore_backends._s3_upload import abort
+from ckptstore_backends._s3_words import asked_of
 from ckptstore_backends._transfer import Unavailable
 
 _AMAZON = re.compile(r"s3[.-](?:(?P<region>[a-z0-9-]+)\.)?(?P<suffix>amazonaws\.com(?:\.cn)?)")
@@ -101,7 +102,7 @@ class S3Service:
 
     def translated(self, failure: ObstoreFailure, method: str, key: str) -> StoreError:
         """Return the error to raise; an upload that may be left is aborted."""
-        error = self._judged(failure, f"{method} {key!r}", key)
+        error = self._judged(failure, asked_of(method, key), key)
         if type(error) is StoreUnavailable and self._attempts is None:
             error = Unavailable(*error.args)
         if failure.upload_id:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
-from ckptstore.errors import InvalidURL, MissingDependency
-from ckptstore.objects import redact
+from ckptstore.errors import MissingDependency
 from ckptstore_backends import _bucket_address
 from ckptstore_backends._memory import memory_of
 from ckptstore_backends._retries import RetryPolicy
+from ckptstore_backends._s3_checks import check_names, check_values
 
 _OURS = frozenset({"self", "kwargs", "asynchronous", "loop"})
 _OF_THE_SESSION = frozenset({"profile"})
@@ -31,21 +31,25 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Caching options of fsspec are accepted and overruled, since nothing may be cached.
 
     Raises:
-        TypeError: naming an unknown one.
-        ValueError: for a deadline or a number of bytes that is none.
-        InvalidURL: for an endpoint with credentials in it.
+        TypeError: naming an unknown one, also inside client_kwargs, config_kwargs and s3_additional_kwargs.
+        ValueError: for a value that cannot be.
+        InvalidURL: for an endpoint without scheme, or with credentials in it.
         MissingDependency: s3fs is not installed.
     """
     known = known_options()
-    memory_of(options)
-    if not float(options.get("deadline_s", 1)) > 0:
-        raise ValueError(f"deadline_s is {options['deadline_s']!r}; give seconds above 0")
-    if unknown := sorted(set(options) - known - _OF_FSSPEC):
-        raise TypeError(f"unknown storage option {unknown[0]!r} for s3 (known: {', '.join(sorted(known))})")
-    for endpoint in (options.get("endpoint_url"), (options.get("client_kwargs") or {}).get("endpoint_url")):
-        if endpoint and "@" in urlsplit(endpoint).netloc:
-            raise InvalidURL(f"endpoint_url {redact(endpoint)!r} holds credentials; pass key= and secret=")
-    return {name: value for name, value in options.items() if name not in _OF_FSSPEC}
+    given = {name: value for name, value in options.items() if name not in _OF_FSSPEC}
+    check_names(given, known)
+    check_values(given)
+    memory_of(given)
+    _check_deadline(given.get("deadline_s", _DEADLINE_S))
+    return given
+
+
+def _check_deadline(given: Any) -> None:
+    with suppress(TypeError, ValueError):
+        if float(given) > 0:
+            return
+    raise ValueError(f"deadline_s is {given!r}; give seconds above 0")
 
 
 def known_options() -> frozenset[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ckptstore.errors import StoreError
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -47,11 +49,37 @@ class Session:
         return {"root_certificate": Path(self.verify).read_bytes()} if isinstance(self.verify, str) else {}
 
 
+async def connected(filesystem: Any) -> Any:
+    """Return the botocore client of a filesystem; makes no request to the store.
+
+    Raises:
+        StoreError: options, environment and profile do not make one.
+    """
+    try:
+        return await filesystem.set_session()
+    except (ValueError, TypeError) as error:
+        if isinstance(error, _botocore_error()):
+            raise
+        raise StoreError(
+            f"options, environment and profile make no client ({type(error).__name__}); check the options, "
+            "AWS_ENDPOINT_URL, AWS_REGION and the profile"
+        ) from error
+
+
+def _botocore_error() -> type[BaseException]:
+    from botocore.exceptions import BotoCoreError
+
+    return BotoCoreError
+
+
 async def session_of(filesystem: Any, options: Mapping[str, Any]) -> Session:
     """Return the settings of a filesystem; connects it, without a request to the store."""
-    client = await filesystem.set_session()
+    client = await connected(filesystem)
     config, region = client.meta.config, client.meta.region_name
     given = (options.get("client_kwargs") or {}).get("verify")
+    verify = given if given is not None else filesystem.session.get_config_variable("ca_bundle")
+    if isinstance(verify, str) and not Path(verify).exists():
+        raise StoreError(f"AWS_CA_BUNDLE, or the profile, names the file {verify!r}, which does not exist")
     return Session(
         endpoint=client.meta.endpoint_url,
         region="us-east-1" if region == "aws-global" else region,
@@ -59,7 +87,7 @@ async def session_of(filesystem: Any, options: Mapping[str, Any]) -> Session:
         addressing_style=(config.s3 or {}).get("addressing_style") or "auto",
         attempts=(config.retries or {}).get("total_max_attempts"),
         connect_timeout_s=config.connect_timeout,
-        verify=given if given is not None else filesystem.session.get_config_variable("ca_bundle"),
+        verify=verify,
     )
 
 
@@ -72,7 +100,7 @@ async def keys_of(filesystem: Any, options: Mapping[str, Any]) -> Any:
     from botocore.credentials import ReadOnlyCredentials
     from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
-    await filesystem.set_session()
+    await connected(filesystem)
     given = options.get("client_kwargs") or {}
     if key := filesystem.key or given.get("aws_access_key_id"):
         secret = filesystem.secret or given.get("aws_secret_access_key")

@@ -10,14 +10,15 @@ from typing import Any, Self
 
 from ckptstore.errors import ObjectChanged, StoreError, StoreUnavailable
 from ckptstore.objects import ByteRange, ObjectInfo
+from ckptstore_backends._extent import Extent, told_extent
 from ckptstore_backends._memory import DEFAULT_BYTES, at_once
 from ckptstore_backends._parts import MIB, Part, part_sizes, regroup
 from ckptstore_backends._retries import Patience
-from ckptstore_backends._s3_answers import extent_of, info_of_found, info_of_written, quoted, version_of
+from ckptstore_backends._s3_answers import info_of_found, info_of_written, quoted, version_of
 from ckptstore_backends._s3_client import S3Client
 from ckptstore_backends._s3_errors import expected_errors
 from ckptstore_backends._s3_upload import MultipartUpload, with_metadata
-from ckptstore_backends._transfer import Chunk, Head
+from ckptstore_backends._transfer import Chunk, Head, OtherRange
 
 _READ_BYTES = MIB
 _PARTS_IN_FLIGHT = 4
@@ -28,10 +29,12 @@ class UploadLimits:
     """How an object goes up.
 
     Attributes:
-        part_bytes: up to here it is one PUT; beyond, the size of the first parts.
+        part_bytes: up to here it is one PUT; beyond, the least size of a part. Where the length is known, parts are
+            alike, and so large that 10,000 hold it.
         in_flight: how many parts may be under way.
-        memory_bytes: fewer are where they would take more; each is a copy.
-        grow: whether parts of a stream grow, so that 10,000 of them hold any object. Some servers want all alike.
+        memory_bytes: fewer are where they would take more, though always one; each is a copy.
+        grow: whether parts of a stream of unknown length grow, so that 10,000 of them hold any object. Some servers
+            want all alike.
     """
 
     part_bytes: int = 16 * MIB
@@ -60,7 +63,7 @@ class S3fsTransfer:
 
     def upload(self, key: str, body: memoryview | Iterable[memoryview]) -> ObjectInfo:
         """Store an object: one PUT, or parallel parts when it is larger than one."""
-        known = body.nbytes if isinstance(body, memoryview) else None
+        known = body.nbytes if isinstance(body, memoryview) else getattr(body, "size_bytes", None)
         sizes = part_sizes(self.limits.part_bytes, known, grow=self.limits.grow)
         parts = regroup([body] if isinstance(body, memoryview) else body, sizes)
         first = next(parts)
@@ -81,10 +84,11 @@ class S3fsTransfer:
         return Head(info_of_found(key, answer), answer.get("Metadata", {}))
 
     def _upload_parts(self, key: str, parts: Iterable[Part]) -> ObjectInfo:
+        limits = self.limits
         size_bytes = 0
-        in_flight = at_once(self.limits.in_flight, self.limits.part_bytes, self.limits.memory_bytes)
-        with MultipartUpload(self._client, key, in_flight) as upload:
+        with MultipartUpload(self._client, key) as upload:
             for part in parts:
+                upload.make_room(at_once(limits.in_flight, part.size_bytes, limits.memory_bytes))
                 upload.add("upload_part", Body=part.joined())
                 size_bytes += part.size_bytes
             return info_of_written(key, size_bytes, upload.finish())
@@ -113,31 +117,49 @@ class S3Source:
         return self.client.submit(self._fetch(wanted))
 
     async def _fetch(self, wanted: ByteRange) -> Chunk:
-        answer = await self._ask(_range_header(wanted))
-        data = memoryview(bytearray(answer["ContentLength"]))
-        start, total = extent_of(answer)
+        patience = Patience(self.client.policy)
+        while True:
+            try:
+                return await self._fetch_once(wanted, patience)
+            except OtherRange as error:
+                await patience.wait(error)
+
+    async def _fetch_once(self, wanted: ByteRange, patience: Patience) -> Chunk:
+        answer, extent = await self._ask(wanted)
+        data = memoryview(bytearray(extent.size_bytes))
         version = version_of(answer)
         filled, failure = await self._fill(data, answer["Body"])
-        patience = Patience(self.client.policy)
         while filled < data.nbytes:
             short = self._cut_short(filled, data.nbytes)
             short.__cause__ = failure
             await patience.wait(short)
-            rest = f"bytes={start + filled}-{start + data.nbytes - 1}"
-            answer = await self.pinned(version)._ask(rest)  # noqa: SLF001  # itself
+            rest = ByteRange(extent.start + filled, data.nbytes - filled)
+            answer, found = await self.pinned(version)._ask(rest)  # noqa: SLF001  # itself
+            if found.start != rest.start:  # the whole object once more, which was cut short just now
+                answer["Body"].close()
+                raise OtherRange(*short.args)
             more, failure = await self._fill(data[filled:], answer["Body"])
             filled += more
             if more * 2 > data.nbytes:
                 patience.renew()
-        return Chunk(data, start, total, version)
+        return Chunk(data, extent.start, extent.total_bytes, version)
 
-    async def _ask(self, header: str) -> Mapping[str, Any]:
+    async def _ask(self, wanted: ByteRange) -> tuple[Mapping[str, Any], Extent]:
         params = {} if self.version is None else {"IfMatch": quoted(self.version)}
-        answer = await self.client.request("get_object", key=self.key, Range=header, **params)
-        if self.version not in {None, version_of(answer)}:  # some servers ignore If-Match
+        answer = await self.client.request("get_object", key=self.key, Range=_range_header(wanted), **params)
+        try:
+            return answer, self._checked(answer, wanted)
+        except StoreError:
             answer["Body"].close()
+            raise
+
+    def _checked(self, answer: Mapping[str, Any], wanted: ByteRange) -> Extent:
+        if self.version not in {None, version_of(answer)}:  # some servers ignore If-Match
             raise ObjectChanged(f"{self.key!r} in {self.client.url} is no longer of version {self.version}")
-        return answer
+        asked = f"get {self.key!r} in {self.client.url}"
+        extent = told_extent(answer.get("ContentRange"), answer["ContentLength"], asked)
+        extent.check(wanted, asked)
+        return extent
 
     def _cut_short(self, got: int, wanted: int) -> StoreError:
         return StoreUnavailable(

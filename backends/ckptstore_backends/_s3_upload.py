@@ -30,13 +30,11 @@ class MultipartUpload:
     Args:
         client: the bucket.
         key: what to publish.
-        in_flight: how many parts may be under way.
     """
 
-    def __init__(self, client: S3Client, key: str, in_flight: int) -> None:
+    def __init__(self, client: S3Client, key: str) -> None:
         self._client = client
         self._key = key
-        self._in_flight = in_flight
         self._mark = writer_mark()
         self._id = ""
         self._parts: list[Future[dict[str, Any]]] = []
@@ -66,15 +64,18 @@ class MultipartUpload:
         self._parts.clear()  # a failed part's error refers to this upload: the cycle would keep its buffers
         self._running.clear()
 
-    def add(self, method: str, **params: Any) -> None:
-        """Send the next part, once fewer than `in_flight` are under way.
+    def make_room(self, in_flight: int) -> None:
+        """Wait until fewer than so many parts are under way.
 
         Raises:
             StoreError: an earlier part failed.
         """
-        while len(self._running) >= self._in_flight:
+        while len(self._running) >= in_flight:
             self._collect(wait(self._running, return_when=FIRST_COMPLETED).done)
         self._collect({future for future in self._running if future.done()})
+
+    def add(self, method: str, **params: Any) -> None:
+        """Begin to send the next part."""
         params["PartNumber"] = len(self._parts) + 1
         work = self._client.request(method, key=self._key, UploadId=self._id, **params)
         future = self._client.submit(work)

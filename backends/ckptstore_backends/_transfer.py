@@ -35,6 +35,10 @@ class Damaged(Unavailable):
     """What arrived is not what was sent, and was refused."""
 
 
+class OtherRange(Unavailable):
+    """The answer to a ranged read does not hold the bytes that were asked for."""
+
+
 class Unanswered(StoreUnavailable):
     """No whole answer came: what was asked may have been done, and who asks for all of it anew does no harm."""
 

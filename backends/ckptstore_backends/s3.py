@@ -78,8 +78,9 @@ class S3Store(BucketStore):
     1 MiB/s, give a larger deadline_s or a smaller max_concurrency.
 
     Raises:
-        TypeError: an unknown storage option.
-        ValueError: options that contradict each other.
+        TypeError: an unknown storage option, or an unknown name in client_kwargs, config_kwargs or
+            s3_additional_kwargs.
+        ValueError: options that contradict each other, or a value that cannot be.
         InvalidURL: bucket, prefix or endpoint cannot be understood.
         MissingDependency: s3fs is not installed.
     """
@@ -217,8 +218,9 @@ class S3Store(BucketStore):
         return info_of_written(target_key, found.size_bytes, answer)
 
     def _copy_parts(self, params: Mapping[str, Any], size_bytes: int, target_key: str) -> Mapping[str, Any]:
-        with MultipartUpload(self._client, target_key, self._copy_limits.in_flight) as upload:
+        with MultipartUpload(self._client, target_key) as upload:
             for span in split(Span(0, size_bytes), self._copy_limits.part_bytes):
+                upload.make_room(self._copy_limits.in_flight)
                 upload.add("upload_part_copy", CopySourceRange=f"bytes={span.start}-{span.stop - 1}", **params)
             return upload.finish()
 

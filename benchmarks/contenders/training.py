@@ -6,6 +6,7 @@ left is the copy, and the work beside the training that shares its cores.
 
 from __future__ import annotations
 
+import ctypes
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from benchmarks.contenders.contender import Contender
 from benchmarks.states import Model
 from ckptstore import CheckpointManagerV2, ObjectInfo
+from ckptstore.snapshot import SnapshotPool
 from ckptstore_backends.memory import MemoryStore
 
 _STEPS, _EVERY = 100, 10
@@ -83,8 +85,8 @@ class Training(Contender):
             tensor.mul_(0.999)
 
 
-class Copying(Training):
-    """With one memcpy of the state's bytes in place of each save."""
+class CopyingOnAllCores(Training):
+    """With one copy of the state's bytes in place of each save, by torch's threads."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -93,6 +95,26 @@ class Copying(Training):
 
     def save(self, step: int) -> None:
         self.target.copy_(self.source)
+
+
+class Copying(CopyingOnAllCores):
+    """With one memcpy of the state's bytes in place of each save."""
+
+    def save(self, step: int) -> None:
+        ctypes.memmove(self.target.data_ptr(), self.source.data_ptr(), self.shape.size_bytes)
+
+
+class Uploading(Training):
+    """No training: as many copies, taken before, written to nowhere."""
+
+    def prepare(self) -> None:
+        self.snapshot = SnapshotPool().take({"model_state_dict": self.model.state_dict()})
+
+    def run(self) -> object:
+        with Path("/dev/null").open("wb", buffering=0) as nowhere:
+            for _ in range(_STEPS // _EVERY):
+                nowhere.writelines(self.snapshot.stream().buffers())
+        return None
 
 
 class Beside(Training):
@@ -147,6 +169,8 @@ class DcpAsync(Training):
 CONTENDERS = {
     "train: no saving": Training,
     "train: one memcpy for each save": Copying,
+    "train: one copy on all cores for each save": CopyingOnAllCores,
+    "train: uploads alone, to nowhere": Uploading,
     "train: ckptstore, beside, discarded": Beside,
     "train: ckptstore, waiting, discarded": Blocking,
     "train: ckptstore, beside, to disk": BesideOnDisk,

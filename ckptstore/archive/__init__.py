@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ckptstore.archive.container import Record
+from ckptstore.archive.content import Foresight, brief, thorough
 from ckptstore.archive.flat import Flat, flatten
 from ckptstore.archive.image import Image, Stream
 from ckptstore.archive.index import Index, read_index
@@ -16,6 +17,7 @@ from ckptstore.archive.writing import Archive, plan
 __all__ = [
     "Archive",
     "Flat",
+    "Foresight",
     "Image",
     "Index",
     "MapLocation",
@@ -24,6 +26,7 @@ __all__ = [
     "Record",
     "Stream",
     "TensorRef",
+    "brief",
     "can_be_placed",
     "fill",
     "fit",
@@ -36,5 +39,6 @@ __all__ = [
     "read_records",
     "savable",
     "storage_of",
+    "thorough",
     "unshared",
 ]

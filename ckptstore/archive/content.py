@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeAlias
 
 from ckptstore.errors import CorruptCheckpoint
 from ckptstore.keys import COMPRESSED
 from ckptstore.store import ByteRange, ObjectInfo, Store
 
-__all__ = ["Content", "PlainContent", "content_of", "read_whole_range"]
+__all__ = ["Content", "Foresight", "PlainContent", "brief", "content_of", "read_whole_range", "thorough"]
 
-TAIL_BYTES, MOST_TAIL_BYTES = 256 * 1024, 1024 * 1024
-"""What is read at first: the index of about 1,700 tensors, and of a large checkpoint a thousandth, up to 7,000."""
+Foresight: TypeAlias = Callable[[int], int]
+"""How many of an object's last bytes are read at first, given its size."""
+
+TAIL_BYTES, MOST_TAIL_BYTES, WIDEST_TAIL_BYTES = 256 * 1024, 1024 * 1024, 3 * 1024 * 1024
+
+
+def brief(size_bytes: int) -> int:
+    """Return enough for the index of about 1,700 tensors; of a large checkpoint a thousandth, up to 7,000."""
+    return min(max(TAIL_BYTES, size_bytes // 1024), MOST_TAIL_BYTES)
+
+
+def thorough(size_bytes: int) -> int:
+    """Return enough for the index of about 20,000 tensors, however small they are: three quarters, up to 3 MiB."""
+    return max(brief(size_bytes), min(size_bytes // 4 * 3, WIDEST_TAIL_BYTES))
 
 
 class Content(Protocol):
@@ -33,7 +45,7 @@ class Content(Protocol):
     def tail(self) -> bytes:
         """Return the last bytes, at least 4 KiB of what there is. One request.
 
-        256 KiB of a plain `.pt`, up to 1 MiB of one over 256 MiB; of a compressed one, what its last blocks hold.
+        Of a plain `.pt` as many as foreseen; of a compressed one, what its last blocks hold.
         """
 
     def read(self, ranges: Iterable[ByteRange]) -> Iterator[memoryview]:
@@ -55,16 +67,17 @@ class Content(Protocol):
 class PlainContent:
     """A `.pt` stored as it is; nothing is requested before the first read."""
 
-    def __init__(self, store: Store, info: ObjectInfo) -> None:
+    def __init__(self, store: Store, info: ObjectInfo, foresight: Foresight = brief) -> None:
         self.store = store
         self.key = info.key
         self.size_bytes = info.size_bytes
         self.version = info.version
+        self._foresight = foresight
 
     def tail(self) -> bytes:
         """See `Content`."""
-        length = min(max(TAIL_BYTES, self.size_bytes // 1024), MOST_TAIL_BYTES)
-        return read_whole_range(self, max(0, self.size_bytes - length), self.size_bytes)
+        start = max(0, self.size_bytes - self._foresight(self.size_bytes))
+        return read_whole_range(self, start, self.size_bytes)
 
     def read(self, ranges: Iterable[ByteRange]) -> Iterator[memoryview]:
         """See `Content`."""
@@ -75,7 +88,7 @@ class PlainContent:
         return self.store.get_ranges_into(self.key, ranges, memory, version=self.version)
 
 
-def content_of(store: Store, info: ObjectInfo) -> Content:
+def content_of(store: Store, info: ObjectInfo, foresight: Foresight = brief) -> Content:
     """Return the bytes of the `.pt` that an object holds: decompressed where its key ends with ".zst".
 
     No request for a `.pt`; one for a `.pt.zst`, which is checked and kept for `Content.tail`.
@@ -85,10 +98,10 @@ def content_of(store: Store, info: ObjectInfo) -> Content:
         CorruptCheckpoint: a `.pt.zst` that is truncated, or changed where its index is.
     """
     if not info.key.endswith(COMPRESSED):
-        return PlainContent(store, info)
+        return PlainContent(store, info, foresight)
     from ckptstore.packing import PackedContent  # zstandard takes 15 ms, and few checkpoints are compressed
 
-    return PackedContent(store, info)
+    return PackedContent(store, info, foresight)
 
 
 def read_whole_range(content: Content, start: int, stop: int) -> bytes:

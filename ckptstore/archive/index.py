@@ -16,7 +16,7 @@ from ckptstore.archive.container import (
     read_directory,
     read_ending,
 )
-from ckptstore.archive.content import Content, content_of, read_whole_range
+from ckptstore.archive.content import Content, Foresight, brief, content_of, read_whole_range
 from ckptstore.archive.crc import crc32
 from ckptstore.archive.tensors import TensorRef
 from ckptstore.archive.unpickling import unpickled
@@ -81,7 +81,7 @@ class Index(Contents):
     state: dict[str, Any]
 
 
-def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Index:
+def read_index(store: Store, key: str, *, info: ObjectInfo | None = None, foresight: Foresight = brief) -> Index:
     """Read the index of an archive: one ranged read of 256 KiB to 1 MiB, a second one where the index is longer.
 
     Every byte of it is verified: the directory by its digest, the metadata by its CRC32. Nothing is executed.
@@ -90,6 +90,7 @@ def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Ind
         store: where it lies.
         key: of the object.
         info: of the version to read, from a listing; None asks the store first, one more request.
+        foresight: how much is read at first.
 
     Raises:
         KeyNotFound: no such object.
@@ -99,7 +100,9 @@ def read_index(store: Store, key: str, *, info: ObjectInfo | None = None) -> Ind
     """
     info = store.stat(key) if info is None else info
     with naming(store, key):
-        content = content_of(store, info)
+        if not info.size_bytes:
+            raise CorruptCheckpoint("it is empty")
+        content = content_of(store, info, foresight)
         tail = content.tail()
         if not is_marked(tail):
             raise UnsupportedFormat("it has no index of ckptstore at its end: truncated, or written by another tool")

@@ -1,4 +1,4 @@
-"""Where the bytes of a record come from: host memory, or that of a device, from which they are fetched in their turn."""
+"""Where the bytes of a record come from: host memory, or a device, from which they are fetched in their turn."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class OnDevice:
 
     def __iter__(self) -> Iterator[memoryview]:
         whole = torch.empty(0, dtype=torch.uint8, device=self._storage.device).set_(self._storage)
-        return map(fetched, whole.split(FETCHED_BYTES))
+        return map(fetched, torch.split(whole, FETCHED_BYTES))
 
 
 def fetched(data: torch.Tensor) -> memoryview:

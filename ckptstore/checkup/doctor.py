@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ __all__ = ["doctor", "examine"]
 
 _LIMIT_S = 120.0
 _FIRST_ANSWER_S = 30.0  # a store that is there answers a listing within this
+_SAID_LETTERS = 300
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _GRACE_S = 20.0  # beyond the limit: for an answer that is under way, and for cleaning up
 
 
@@ -36,6 +39,7 @@ def doctor(url: str | os.PathLike[str], *, limit_s: float = _LIMIT_S, **options:
 
     Raises:
         TypeError: an option that the backend does not know.
+        ValueError: an option whose value cannot be.
     """
     try:
         store = open_store(url, **options)
@@ -122,9 +126,15 @@ def _tried(visit: Visit, name: str, work: Callable[[Visit], str], hint: str) -> 
     except CkptStoreError as error:
         return Check(name, ok=False, detail=str(error), hint=_hint(visit, hint, error)), error
     except Exception as error:  # noqa: BLE001  # a backend of somebody else, which shall not end the examination
-        return Check(name, ok=False, detail=f"the backend failed with {type(error).__name__}"), error
+        return Check(name, ok=False, detail=f"the backend failed with {type(error).__name__}{_said(error)}"), error
     finally:
         visit.answered.set()
+
+
+def _said(error: Exception) -> str:
+    """Return what an error of somebody else's says, on a line, its URLs without what may be secret."""
+    text = " ".join(_URL.sub(lambda url: redact(url.group()), str(error)).split())
+    return f": {text[:_SAID_LETTERS]}" if text else ""
 
 
 def _hint(visit: Visit, hint: str, error: CkptStoreError) -> str:

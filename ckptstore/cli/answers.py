@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,10 +19,38 @@ if TYPE_CHECKING:
 
     from ckptstore.objects import Buffer
 
-__all__ = ["Answer", "as_json", "console", "fact_table", "one_line", "print_answer", "printable", "styled", "table"]
+__all__ = ["Answer", "Hanging", "as_json", "console", "fact_table", "one_line", "print_answer", "printable", "styled",
+           "table"]  # fmt: skip
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_LINE_END = re.compile(r"(?:\x1b\[[0-9;]*m| )+$")
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Hanging:
+    """A sentence that a terminal wraps under itself, and never within a word: a key stays whole.
+
+    Attributes:
+        text: what is said.
+        indent: of every line but the first, in columns.
+        first: what stands before it in the first line.
+    """
+
+    text: str
+    indent: int
+    first: str = ""
+
+    def wrapped(self, width: int) -> str:
+        """Return it in lines of at most that many columns, as far as its words allow."""
+        return textwrap.fill(
+            printable(self.text), width, initial_indent=self.first, subsequent_indent=" " * self.indent,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.first}{printable(self.text)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +65,7 @@ class Answer:
     """
 
     plain: Any
-    page: tuple[RenderableType, ...] = ()
+    page: tuple[RenderableType | Hanging, ...] = ()
     exit_code: int = 0
     raw: Iterable[Buffer] | None = None
 
@@ -53,23 +82,32 @@ def print_answer(answer: Answer, *, as_document: bool) -> None:
     sys.stdout.flush()
 
 
-def _print_page(page: Iterable[RenderableType]) -> None:
+def _print_page(page: Iterable[RenderableType | Hanging]) -> None:
+    out = console()
+    for part in page:
+        lines = _rendered(part, out).splitlines()
+        sys.stdout.write("".join(f"{_without_blanks_at_its_end(line)}\n" for line in lines))
+
+
+def _rendered(part: RenderableType | Hanging, out: Console) -> str:
+    """Return a part as it is printed; where no terminal reads it, sentences stay in one line."""
     from rich.table import Table
     from rich.text import Text
 
-    out = console()
-    parts = (printable(part) if isinstance(part, str) else part for part in page)
-    if out.is_terminal:
-        for part in parts:
-            if isinstance(part, Text):
-                out.print(part, no_wrap=True, overflow="ellipsis")
-            else:
-                out.print(part)
-        return
-    for part in parts:  # whoever reads this wants no spaces at the end, and sentences in one line
-        with out.capture() as captured:
-            out.print(part, soft_wrap=not isinstance(part, Table))
-        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    if isinstance(part, Hanging):
+        return part.wrapped(out.width) if out.is_terminal else str(part)
+    with out.capture() as captured:
+        if out.is_terminal and isinstance(part, Text):
+            out.print(part, no_wrap=True, overflow="ellipsis")
+        else:
+            shown = printable(part) if isinstance(part, str) else part
+            out.print(shown, soft_wrap=not out.is_terminal and not isinstance(part, Table))
+    return captured.get()
+
+
+def _without_blanks_at_its_end(line: str) -> str:
+    end = _LINE_END.search(line)
+    return line if end is None else line[: end.start()] + "".join(_STYLE.findall(end.group()))
 
 
 def as_json(plain: Any) -> str:

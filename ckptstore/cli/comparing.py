@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from ckptstore.cli.addresses import Address, WrongUse
 from ckptstore.cli.amounts import count_text, number_text, size_text
-from ckptstore.cli.answers import Answer, table
+from ckptstore.cli.answers import Answer, Hanging, table
 from ckptstore.cli.command import Call, OtherOptions, Words, command
 from ckptstore.cli.panels import COMPARE
 
@@ -39,13 +40,16 @@ def diff(
     other: OtherOption = None,
     other_option: OtherOptions = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read the tensors: how much they changed.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help=f"Show more than {_SHOWN} tensors.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help=f"Show more than {_SHOWN} tensors, and those outside the model.")
+    ] = False,
 ) -> Answer:
     """Compare two experiments, or two checkpoints tensor by tensor.
 
     A and B are experiments (HASH): architecture by layer, config by path, samples by count and, where they were
-    recorded, by UID. Or they are checkpoints (HASH@STEP, HASH@latest), compared by the CRC32 in their indexes:
-    nothing is downloaded without --deep.
+    recorded, by UID. Or they are checkpoints (HASH@STEP, HASH@latest): every tensor of the model, and of the state
+    of the optimizer and whatever else there is, compared by the CRC32 in their indexes. Nothing is downloaded without
+    --deep.
     """
     (first, one), (second, two) = _both(call, words or [], other, other_option)
     if (one.step is None) != (two.step is None):
@@ -70,7 +74,9 @@ def why(
     """Say in one sentence what made a hash change: that of B, compared with A."""
     from ckptstore.comparing import why as sentence
 
-    (first, _), (second, _) = _both(call, words or [], other, other_option)
+    (first, one), (second, two) = _both(call, words or [], other, other_option)
+    if one.step is not None or two.step is not None:
+        raise WrongUse("why explains the hashes of experiments (HASH), not of checkpoints; diff compares those")
     said = sentence(first, second)
     return Answer({"old": first.exp_hash, "new": second.exp_hash, "why": said}, (said,))
 
@@ -130,6 +136,12 @@ def _outer_path(change: Any) -> str:
     return change.path if change.config_name == "config" else f"{change.config_name}: {change.path}"
 
 
+def _short(old: Any, new: Any) -> tuple[Any, Any]:
+    """Return two values with numbers as they are shown elsewhere, as long as that tells them apart."""
+    texts = [number_text(value) if isinstance(value, float) else value for value in (old, new)]
+    return (old, new) if texts[0] == texts[1] else (texts[0], texts[1])
+
+
 def _rows(changes: Sequence[tuple[str, str, Any, Any]]) -> Iterator[Any]:
     if not changes:
         return
@@ -155,7 +167,7 @@ def _sample_lines(found: ExperimentDiff) -> Iterator[Any]:
         if uids:
             more = len(uids) - _SHOWN_UIDS
             said = ", ".join(str(uid) for uid in uids[:_SHOWN_UIDS])
-            yield f"  {sign} {said}" + (f" and {more:,} more (--json has all)" if more > 0 else "")
+            yield Hanging(said + (f" and {more:,} more (--json has all)" if more > 0 else ""), 4, f"  {sign} ")
 
 
 def _checkpoints(
@@ -186,17 +198,33 @@ def _checkpoint_page(found: CheckpointDiff, *, everything: bool) -> Iterator[Any
         return
     if found.header:
         yield f"header: {_differing(len(found.header), 'value')}"
-        yield from _rows([(change.change, change.path, change.old, change.new) for change in found.header])
-    counts = [f"{found.count(verdict)} {verdict}" for verdict in _DIFFERENCES if found.count(verdict)]
-    how = "equal" if found.deep else "of the same CRC32"
-    counts.append(f"{found.count('same')} {how}")
-    yield f"tensors: {', '.join(counts)}"
-    differing = [change for change in found.tensors if change.verdict != "same"]
-    shown = differing if everything else differing[:_SHOWN]
-    if shown:
-        yield _tensors(shown, deep=found.deep)
-    if len(shown) < len(differing):
-        yield f"  and {len(differing) - len(shown):,} more (--all shows them)"
+        yield from _rows([(change.change, change.path, *_short(change.old, change.new)) for change in found.header])
+    yield from _tensor_section("tensors", found.tensors, found, everything=everything)
+    for title in dict.fromkeys(_part(change.name) for change in found.other_tensors):
+        part = [change for change in found.other_tensors if _part(change.name) == title]
+        yield from _tensor_section(title, part, found, everything=everything, shown=0)
+
+
+def _part(path: str) -> str:
+    name = path.partition(".")[0].partition("[")[0]
+    return f"{name.removesuffix('_state_dict')} state" if name.endswith("_state_dict") else name
+
+
+def _tensor_section(
+    title: str, changes: Sequence[TensorChange], found: CheckpointDiff, *, everything: bool, shown: int = _SHOWN
+) -> Iterator[Any]:
+    """Yield how many tensors have which verdict, and those that differ: so many of them, or everything."""
+    verdicts = Counter(change.verdict for change in changes)
+    counts = [f"{verdicts[verdict]} {verdict}" for verdict in _DIFFERENCES if verdicts[verdict]]
+    counts.append(f"{verdicts['same']} {'equal' if found.deep else 'of the same CRC32'}")
+    differing = [change for change in changes if change.verdict != "same"]
+    rows = differing if everything else differing[:shown]
+    hidden = len(differing) - len(rows)
+    yield f"{title}: {', '.join(counts)}" + (" (--all lists them)" if hidden and not rows else "")
+    if rows:
+        yield _tensors(rows, deep=found.deep)
+    if hidden and rows:
+        yield f"  and {hidden:,} more (--all shows them)"
 
 
 def _tensors(changes: Sequence[TensorChange], *, deep: bool) -> Any:

@@ -10,7 +10,7 @@ import typer
 
 from ckptstore.cli.addresses import WrongUse
 from ckptstore.cli.amounts import count_text, size_text
-from ckptstore.cli.answers import Answer, table
+from ckptstore.cli.answers import Answer, Hanging, table
 from ckptstore.cli.command import Call, OtherOptions, Words, command
 from ckptstore.cli.panels import MOVE
 
@@ -114,27 +114,42 @@ def _yaml(path: str) -> Any:
 
     try:
         return yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise WrongUse(f"--config: there is no file {path!r}") from None
+    except OSError as error:
+        raise WrongUse(f"--config: {path!r} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise WrongUse(f"--config: {path!r} is no text, so no YAML") from None
     except yaml.YAMLError as error:
-        raise WrongUse(f"{path} is not plain YAML: {error}") from None
+        raise WrongUse(f"--config: {path!r} is not plain YAML: {error}") from None
+
+
+def _done(action: str, *, dry_run: bool) -> str:
+    return "would be imported" if dry_run and action == "imported" else action
 
 
 def _import_page(found: ImportReport) -> Iterator[Any]:
     yield f"{found.source} -> {found.target}"
-    rows = table("", "file", ">step", "experiment", "*")
+    done = {one.file: _done(one.action, dry_run=found.dry_run) for one in found.outcomes}
+    rows = table("", "*file", ">step", "experiment")
     for one in found.outcomes:
-        done = "would be imported" if found.dry_run and one.action == "imported" else one.action
         step = "-" if one.step is None else str(one.step)
-        said = one.reason or (f"left out: {', '.join(one.left_out)}" if one.left_out else "")
-        rows.add_row(f"  {done}", one.file, step, one.exp_hash or "-", said)
+        rows.add_row(f"  {done[one.file]}", one.file, step, one.exp_hash or "-")
     if found.outcomes:
         yield ""
         yield rows
+    said = [(one, one.reason or f"left out: {', '.join(one.left_out)}") for one in found.outcomes]
+    said = [(one, text) for one, text in said if one.reason or one.left_out]
+    yield from [""] if said else []
+    for one, text in said:
+        short = text.rpartition("cannot be read: ")[2].removeprefix(f"{one.file} ")
+        yield Hanging(f"{done[one.file]} {one.file}: {short}", 4, "  ")
     if found.unknown:
         more = len(found.unknown) - _SHOWN
         listed = ", ".join(found.unknown[:_SHOWN]) + (f" and {more} more (--json lists all)" if more > 0 else "")
         yield f"\nnot understood, left alone: {listed}"
     counts = [
-        f"{sum(one.action == action for one in found.outcomes)} {action}"
+        f"{sum(one.action == action for one in found.outcomes)} {_done(action, dry_run=found.dry_run)}"
         for action in dict.fromkeys(one.action for one in found.outcomes)
     ]
     yield f"\n{', '.join(counts) or 'no checkpoints found'}" + (" (a dry run: nothing was written)" * found.dry_run)

@@ -13,11 +13,11 @@ import typer
 
 from ckptstore.cli.addresses import stores_below
 from ckptstore.cli.amounts import age_text, count_text, number_text, size_text
-from ckptstore.cli.answers import Answer, console, one_line, styled, table
+from ckptstore.cli.answers import Answer, Hanging, console, one_line, styled, table
 from ckptstore.cli.command import Call, Words, command
 from ckptstore.cli.panels import LOOK
 from ckptstore.cli.values import metric_option
-from ckptstore.errors import CkptStoreError
+from ckptstore.errors import CheckpointNotFound, CkptStoreError
 from ckptstore.objects import redact
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def _page(store: Store, found: Sequence[Overview]) -> Iterator[Any]:
             size_text(one.size_bytes), best_text(one),
         )  # fmt: skip
     yield rows
-    if problems := [f"{one.exp_hash}: {one.problem}" for one in found if one.problem]:
-        yield "\n" + "\n".join(problems)
+    problems = [Hanging(f"{one.exp_hash}: {one.problem}", 4) for one in found if one.problem]
+    yield from ["", *problems] if problems else []
     checkpoints = sum(len(one.steps) for one in found)
     if checkpoints > _MOST_HEADERS and not any(one.best for one in found):
         yield f"\nbest: not looked for in {checkpoints:,} checkpoints; --metric NAME does"
@@ -111,7 +111,9 @@ def _prefixes(store: Store) -> Iterator[str]:
 
 def steps_text(steps: Sequence[int]) -> str:
     """Return how many checkpoints there are, and the highest step."""
-    return f"{len(steps):,}, to {steps[-1]}" if steps else "-"
+    if not steps:
+        return "-"
+    return f"{len(steps):,}, to {steps[-1]}" if len(steps) > 1 else f"1, at {steps[0]}"
 
 
 def best_text(one: Overview) -> str:
@@ -182,8 +184,11 @@ def _phrase(store: Store, parent: str, child: str) -> str:
     from ckptstore.comparing.sentences import phrase
     from ckptstore.experiment import Experiment
 
+    other = Experiment(store, parent)
     try:
-        return phrase(compare_experiments(Experiment(store, parent), Experiment(store, child)))
+        return phrase(compare_experiments(other, Experiment(store, child)))
+    except CheckpointNotFound:
+        return f"cannot be compared with {parent}: {other.why_no_record()}"
     except CkptStoreError as error:
         return f"cannot be compared: {error}"
 

@@ -10,7 +10,7 @@ import typer
 
 from ckptstore.cli.addresses import WrongUse
 from ckptstore.cli.amounts import age_text, count_text, size_text
-from ckptstore.cli.answers import Answer, table
+from ckptstore.cli.answers import Answer, Hanging, table
 from ckptstore.cli.command import Call, OtherOptions, Words, command
 from ckptstore.cli.panels import KEEP
 from ckptstore.cli.values import best_policy, duration_of, steps_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from ckptstore.retention import ExperimentsReport, GarbageReport, Policy, PruneReport
+    from ckptstore.retention.planning import Verdict
     from ckptstore.verifying import Finding, VerifyReport
 
 __all__ = ["gc", "prune", "verify"]
@@ -61,9 +62,10 @@ def _verify_page(found: VerifyReport) -> Iterator[Any]:
     )
     rows = table("experiment", ">objects", ">size", ">read", "found")
     for one in found.experiments:
-        problems = sum(finding.is_problem for finding in one.findings)
-        said = count_text(problems, "problem") if problems else "sound" if found.deep else "nothing missing"
-        rows.add_row(one.exp_hash, f"{one.objects:,}", size_text(one.size_bytes), size_text(one.read_bytes), said)
+        rows.add_row(
+            one.exp_hash, f"{one.objects:,}", size_text(one.size_bytes), size_text(one.read_bytes),
+            _state(one.findings, deep=found.deep),
+        )  # fmt: skip
     yield ""
     yield rows
     if found.findings:
@@ -72,19 +74,35 @@ def _verify_page(found: VerifyReport) -> Iterator[Any]:
     yield f"\n{_verdict(found)}"
 
 
+def _state(findings: Sequence[Finding], *, deep: bool) -> str:
+    problems = sum(finding.is_problem for finding in findings)
+    if problems:
+        return count_text(problems, "problem")
+    repaired = sum(finding.outcome == "repaired" for finding in findings)
+    notes = len(findings) - repaired
+    said = "sound" if deep else "nothing missing"
+    return said + f", {repaired} repaired" * bool(repaired) + f", {count_text(notes, 'note')}" * bool(notes)
+
+
 def _findings(findings: Sequence[Finding]) -> Iterator[Any]:
     for finding in findings:
+        sign = "PROBLEM" if finding.is_problem else "note   "
         outcome = f" ({finding.outcome})" if finding.outcome else ""
-        yield f"{'PROBLEM' if finding.is_problem else 'note   '} {finding.kind}{outcome}: {finding.key}"
-        yield f"        {finding.detail}"
+        yield Hanging(f"{finding.kind}{outcome}: {finding.key}", 8, f"{sign} ")
+        yield Hanging(finding.detail, 8, " " * 8)
+        if finding.repair:
+            yield Hanging(f"{finding.outcome}: {finding.repair}", 8, " " * 8)
 
 
 def _verdict(found: VerifyReport) -> str:
+    repaired = sum(one.outcome == "repaired" for one in found.findings)
+    done = f"; {repaired} repaired" if repaired else ""
     if found.problems:
+        left = "left" if repaired else "found"
         closer = "" if found.deep else "; --deep looks closer"
         mend = "" if any(one.outcome for one in found.problems) else "; --repair-from STORE mends from a mirror"
-        return f"{count_text(len(found.problems), 'problem')} found{closer}{mend}"
-    return "all is sound" if found.deep else "nothing is missing; --deep reads and checks every byte"
+        return f"{count_text(len(found.problems), 'problem')} {left}{done}{closer}{mend}"
+    return f"all is sound{done}" if found.deep else f"nothing is missing{done}; --deep reads and checks every byte"
 
 
 @command("prune", panel=KEEP, usage="[STORE] [HASH ...]")
@@ -108,18 +126,26 @@ def prune(  # one argument for each option
         str | None,
         typer.Option(metavar="TIME", help="Delete whole experiments that were not written to for this long."),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every checkpoint, also of experiments where all stay.")
+    ] = False,
     yes: Yes = False,
 ) -> Answer:
     """Delete checkpoints that no rule keeps; only shown without --yes.
 
-    Several ways to keep add up. Whatever is asked, the newest sound checkpoint, the newest three and what is younger
-    than 24 hours stay. Without HASH every experiment is pruned.
+    Several ways to keep add up. Whatever is asked, the newest sound checkpoint, the newest three and what was written
+    to the store within 24 hours stay. Without HASH every experiment is pruned.
     """
     store, addresses = call.opened(words or [])
     named = call.hashes(store, addresses)
     policies = list(_policies(latest, best or [], every, within, pin or []))
     whole = experiments_latest is not None or experiments_within is not None
-    if whole == bool(policies):
+    if whole and policies:
+        whole_option = "--experiments-latest" if experiments_latest is not None else "--experiments-within"
+        keeping = {"--latest": latest, "--best": best, "--every": every, "--within": within, "--pin": pin}
+        joined = ", ".join(name for name, value in keeping.items() if value)
+        raise WrongUse(f"{whole_option} deletes whole experiments, and cannot be joined with {joined}")
+    if not whole and not policies:
         raise WrongUse("say what to keep: --latest, --best, --every, --within, --pin; or, alone, --experiments-...")
     if whole:
         from ckptstore.retention import prune_experiments
@@ -134,7 +160,7 @@ def prune(  # one argument for each option
 
     keep: Policy = policies[0] if len(policies) == 1 else Union(tuple(policies))
     found = pruned(store, keep, experiments=named, dry_run=not yes, progress=call.progress)
-    return Answer(found.as_dict(), tuple(_prune_page(found)))
+    return Answer(found.as_dict(), tuple(_prune_page(found, everything=everything)))
 
 
 def _policies(
@@ -157,29 +183,46 @@ def _time(text: str | None) -> timedelta | None:
     return None if text is None else duration_of(text)
 
 
-def _prune_page(found: PruneReport) -> Iterator[Any]:
+def _prune_page(found: PruneReport, *, everything: bool) -> Iterator[Any]:
     yield found.url
+    blank = "\n"
     for exp_hash, group in groupby(found.verdicts, key=lambda verdict: verdict.exp_hash):
         verdicts = list(group)
         gone = [verdict for verdict in verdicts if not verdict.stays]
+        if not gone and not everything:
+            yield Hanging(f"{exp_hash}: {_all_stay(verdicts)}", 4, blank)
+            blank = ""
+            continue
+        blank = "\n"
         freed = size_text(sum(verdict.size_bytes for verdict in gone))
         goes = "would go" if found.dry_run else "went"
         yield f"\n{exp_hash}: {len(gone)} of {count_text(len(verdicts), 'checkpoint')} {goes}, {freed}"
-        rows = table("", ">step", ">size", ">age", "*why")
-        for verdict in verdicts:
-            sign = "  stays" if verdict.stays else ("  goes" if found.dry_run else "  gone")
-            rows.add_row(
-                sign, str(verdict.step), size_text(verdict.size_bytes), age_text(verdict.modified), verdict.why
-            )
-        yield rows
-    yield f"\n{_prune_verdict(found)}"
+        yield _prune_rows(verdicts, "  goes" if found.dry_run else "  gone")
+    yield f"\n{_prune_verdict(found, everything=everything)}"
 
 
-def _prune_verdict(found: PruneReport) -> str:
+def _all_stay(verdicts: Sequence[Verdict]) -> str:
+    """Return that all stay, and the reasons that all of them have."""
+    reasons = verdicts[0].why.split("; ")
+    common = [reason for reason in reasons if all(reason in verdict.why.split("; ") for verdict in verdicts)]
+    number = "its only checkpoint stays" if len(verdicts) == 1 else f"all {len(verdicts):,} checkpoints stay"
+    return number + f": {'; '.join(common)}" * bool(common)
+
+
+def _prune_rows(verdicts: Sequence[Verdict], goes: str) -> Any:
+    rows = table("", ">step", ">size", ">age", "*why")
+    for verdict in verdicts:
+        age = age_text(verdict.saved_at or verdict.modified)
+        sign = "  stays" if verdict.stays else goes
+        rows.add_row(sign, str(verdict.step), size_text(verdict.size_bytes), age, verdict.why)
+    return rows
+
+
+def _prune_verdict(found: PruneReport, *, everything: bool) -> str:
     if not found.verdicts:
         return "there are no checkpoints"
     if not found.gone:
-        return "everything stays"
+        return "everything stays" if everything else "everything stays; --all lists it"
     amount = f"{count_text(len(found.gone), 'checkpoint')}, {size_text(found.freed_bytes)}"
     return f"{amount} would go: {_NOT_DONE}" if found.dry_run else f"{amount} deleted"
 
@@ -223,13 +266,14 @@ def _garbage_page(found: GarbageReport) -> Iterator[Any]:
     if not found.items:
         yield "\nno crash has left anything here"
         return
-    rows = table("", "what", ">size", ">age", "*key, and why")
+    yield ""
     for one in found.items:
-        sign = "  stays" if not one.goes else ("  goes" if found.dry_run else "  gone")
-        size = size_text(one.size_bytes) if one.size_bytes else "?"
-        rows.add_row(sign, one.kind, size, age_text(one.since), f"{one.key}\n{one.why}")
-    yield rows
-    amount = f"{count_text(len(found.gone), 'leftover')}, {size_text(found.freed_bytes)} or more"
+        sign = "stays" if not one.goes else ("goes" if found.dry_run else "gone")
+        size = f"{size_text(one.size_bytes)}, " if one.size_bytes else ""
+        yield Hanging(f"{sign:<5}  {one.kind}, {size}{age_text(one.since)} old: {one.key}", 9, "  ")
+        yield Hanging(one.why, 9, " " * 9)
+    more = "" if all(one.size_bytes for one in found.gone) else " or more"
+    amount = f"{count_text(len(found.gone), 'leftover')}, {size_text(found.freed_bytes)}{more}"
     if not found.gone:
         yield "\neverything stays"
     else:

@@ -9,13 +9,14 @@ import typer
 
 from ckptstore.cli.addresses import WrongUse, parse_address
 from ckptstore.cli.amounts import count_text, size_text
-from ckptstore.cli.answers import Answer, table
+from ckptstore.cli.answers import Answer, Hanging, table
 from ckptstore.cli.command import Call, OtherOptions, Words, command
 from ckptstore.cli.panels import MOVE
 from ckptstore.errors import MirrorIncomplete
 
 if TYPE_CHECKING:
     from ckptstore.mirroring import Conflict, MirrorReport
+    from ckptstore.mirroring.report import Failure
 
 __all__ = ["mirror"]
 
@@ -94,11 +95,13 @@ def _mirror_page(found: MirrorReport) -> Iterator[Any]:
     rows.add_row("  equal", f"{found.same_objects:,}", size_text(found.same_bytes))
     yield rows
     if found.ancestors:
-        yield f"\n{count_text(len(found.ancestors), 'ancestor')} came along as records: {', '.join(found.ancestors)}"
+        came = "would come" if found.dry_run else "came"
+        named = f"{count_text(len(found.ancestors), 'ancestor')} {came} along as records"
+        yield Hanging(f"{named}: {', '.join(found.ancestors)}", 2, "\n")
     yield from _listed("replaced", [one.key for one in found.transferred if one.replaced])
     yield from _listed("conflict: other content in the target", [_conflict(one) for one in found.conflicts])
     yield from _listed("left as the target has it", [_conflict(one) for one in found.kept])
-    yield from _listed("FAILED", [f"{one.key}: {one.error}" for one in found.failures])
+    yield from _listed("FAILED", [f"{one.key}: {_error(one)}" for one in found.failures])
     yield from _listed("deleted from the source meanwhile", found.gone)
     yield from _listed("not ours, left alone", found.foreign)
     yield from _listed("note", found.notes)
@@ -113,6 +116,12 @@ def _rate(found: MirrorReport) -> str:
     return f"in {found.seconds:.1f} s, {speed}/s" + (f", verified by {' and '.join(verified)}" if verified else "")
 
 
+def _error(one: Failure) -> str:
+    """Return what happened, without the key, which stands before it."""
+    named, found, rest = one.error.partition(f"'{one.key}' ")
+    return rest.partition(": ")[2] or one.error if found and named.startswith("cannot ") else one.error
+
+
 def _conflict(one: Conflict) -> str:
     sizes = f"{size_text(one.source_bytes)} in the source, {size_text(one.target_bytes)} in the target"
     return f"{one.key}: {sizes}" + (f"; {one.reason}" if one.reason else "")
@@ -125,12 +134,16 @@ def _mirror_verdict(found: MirrorReport) -> str:
         return f"{count_text(len(found.failures), 'object')} did not arrive; run it again to go on"
     if found.dry_run:
         return "nothing was changed: a dry run"
-    return "the target holds everything" if found.transferred else "nothing to do: the target holds everything"
+    holds = "the target holds all that was asked for"
+    if found.kept:
+        they = "it has it" if len(found.kept) == 1 else "it has them"
+        holds = f"{holds}, but {count_text(len(found.kept), 'object')}, left as {they}"
+    return holds if found.transferred or found.removed else f"nothing to do: {holds}"
 
 
-def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
+def _listed(title: str, lines: Sequence[str]) -> Iterator[Any]:
     if lines:
         yield f"\n{title}:"
-        yield from (f"  {line}" for line in lines[:_SHOWN])
+        yield from (Hanging(line, 4, "  ") for line in lines[:_SHOWN])
     if len(lines) > _SHOWN:
         yield f"  and {len(lines) - _SHOWN:,} more (--json lists all)"

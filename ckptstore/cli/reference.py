@@ -62,9 +62,10 @@ output holds one.
 ## What is printed
 
 Tables for people; with `--json` one JSON document on standard output and nothing else there, of an error too
-(`{{"error": {{"type": ..., "message": ..., "exit_code": ...}}}}`). An error is one line on standard error; `--debug`,
-or `{DEBUG_VARIABLE}=1`, adds where it came from. What takes longer than a second shows its progress on standard
-error, where that is a terminal.
+(`{{"error": {{"type": ..., "message": ..., "exit_code": ...}}}}`). JSON knows no NaN and no infinity: they are the
+texts `"nan"`, `"inf"` and `"-inf"`. Times are ISO 8601, UTC; what is not known is `null`. An error is one line on
+standard error; `--debug`, or `{DEBUG_VARIABLE}=1`, adds where it came from. What takes longer than a second shows its
+progress on standard error, where that is a terminal.
 
 `prune` and `gc` delete nothing without `--yes`: they show what would go, what stays and why.
 
@@ -77,10 +78,19 @@ and the hashes and steps of a store on this machine.
 |---|---|
 """
 
+_BEHIND_EXIT_CODES = """
+What a command was asked decides between 0 and 1. `verify`, `doctor` and `show HASH@STEP` ask whether something is
+sound; `mirror`, `compress`, `decompress` and `import` ask whether everything was done, or in a dry run could be: 1
+means no, and the report says what. `ls`, `log`, `show HASH`, `diff`, `why` and `cat` show what there is, and mention
+problems on the way: 0, unless what they need cannot be read. `prune` and `gc` give 0 whether something goes or stays.
+Notes, such as files that are not ours, never make a 1.
+"""
+
 
 def reference() -> str:
     """Return the page."""
-    return _HEAD + "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES) + "".join(_commands())
+    codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES)
+    return _HEAD + codes + _BEHIND_EXIT_CODES + "".join(_commands())
 
 
 def _commands() -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckptstore.cli.amounts import age_text, count_text, number_text, size_text, time_text
-from ckptstore.cli.answers import Answer, fact_table
+from ckptstore.cli.answers import Answer, Hanging, fact_table
 from ckptstore.cli.command import Call, Words, command
 from ckptstore.cli.looking import MetricOption
 from ckptstore.cli.panels import LOOK
@@ -119,15 +119,25 @@ def _checkpoints_text(
 ) -> Iterator[str]:
     runs = len({header.run_id for header in headers if header.run_id})
     steps = f"steps {records[0].step} to {records[-1].step}" if len(records) > 1 else f"step {records[0].step}"
-    yield f"{len(records):,}, {steps}, {count_text(max(runs, 1), 'run')}"
-    yield f"the last saved {age_text(found.saved_at)} ago: {metadata_text(headers[-1].metadata)}"
+    yield f"{len(records):,}, {steps}" + (f", {count_text(runs, 'run')}" if runs else "")
+    readable = [
+        (header.saved_at or record.modified, header)
+        for record, header in zip(records, headers, strict=True)
+        if header.condition == "sound"
+    ]
+    if readable:
+        saved_at, last = max(readable, key=lambda one: one[0])
+        yield f"the last saved {age_text(saved_at)} ago: {metadata_text(last.metadata)}"
+    else:
+        yield f"the last written {age_text(found.saved_at)} ago; what they say of themselves cannot be read"
 
 
 def _unsound_lines(records: Sequence[CheckpointRecord], headers: Sequence[Header]) -> Iterator[tuple[str, str]]:
     for record, header in zip(records, headers, strict=True):
         if header.condition != "sound":
             label = "problem" if header.condition == "damaged" else "note"
-            yield label, f"step {record.step} is {header.condition}: {_reason(header)}"
+            named = "" if header.condition == "foreign" else f" is {header.condition}"
+            yield label, f"step {record.step}{named}: {_reason(header)}"
 
 
 def _reason(header: Header) -> str:
@@ -145,10 +155,11 @@ def _change(experiment: Experiment, parent: str | None) -> str:
 
     if parent is None:
         return ""
+    other = Experiment(experiment.store, parent)
     try:
-        return phrase(compare_experiments(Experiment(experiment.store, parent), experiment))
+        return phrase(compare_experiments(other, experiment))
     except CheckpointNotFound:
-        return "which is not in this store"
+        return other.why_no_record()
     except CkptStoreError as error:
         return f"cannot be compared: {error}"
 
@@ -197,10 +208,13 @@ def _values_text(values: Mapping[str, Any]) -> str:
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:
     """Return metadata in one line."""
+    from ckptstore.comparing.values import leaves
+
     shown = [
-        f"{name} {number_text(value) if isinstance(value, float) else value}" for name, value in metadata.items()
+        f"{path} {number_text(value) if isinstance(value, float) else value}" for path, value in leaves(metadata)
     ]
-    return ", ".join(shown[:_SHOWN_VALUES]) or "no metadata"
+    more = len(shown) - _SHOWN_VALUES
+    return (", ".join(shown[:_SHOWN_VALUES]) or "no metadata") + (f" and {more} more" if more > 0 else "")
 
 
 def _record_as_dict(record: CheckpointRecord, header: Header) -> dict[str, Any]:
@@ -228,20 +242,20 @@ def _checkpoint(experiment: Experiment, step: Step) -> Answer:
         "store": redact(experiment.store.url),
         **_record_as_dict(record, header),
     }
-    title = f"{experiment.exp_hash}@{record.step} in {redact(experiment.store.url)}\n"
-    return Answer(
-        plain, (title, fact_table(_checkpoint_lines(record, header))), exit_code=int(header.condition != "sound")
-    )
+    title = f"{experiment.exp_hash}@{record.step} in {redact(experiment.store.url)}"
+    page = (title, Hanging(record.info.key, 0), "", fact_table(_checkpoint_lines(record, header)))
+    return Answer(plain, page, exit_code=int(header.condition != "sound"))
 
 
 def _checkpoint_lines(record: CheckpointRecord, header: Header) -> Iterator[tuple[str, str]]:
-    yield "key", record.info.key
     if header.condition != "sound":
-        yield "problem", f"{header.condition}: {_reason(header)}"
+        named = "" if header.condition == "foreign" else f"{header.condition}: "
+        yield "problem", f"{named}{_reason(header)}"
     saved_at = header.saved_at or record.modified
     yield "saved", f"{time_text(saved_at)}, {age_text(saved_at)} ago"
     yield "size", size_text(record.info.size_bytes) + (" (compressed)" if record.compressed else "")
-    yield "metadata", metadata_text(header.metadata)
+    if header.condition == "sound":
+        yield "metadata", metadata_text(header.metadata)
     if header.run_id:
         yield "run", header.run_id
     if header.resumed_from:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckptstore.cli.amounts import count_text, size_text
-from ckptstore.cli.answers import Answer, table
+from ckptstore.cli.answers import Answer, Hanging, table
 from ckptstore.cli.command import Call, Words, command
 from ckptstore.cli.panels import KEEP
 from ckptstore.cli.values import steps_of
@@ -74,12 +74,17 @@ def _page(found: CompressReport, done: str) -> Iterator[Any]:
     for exp_hash, group in groupby(found.outcomes, key=lambda outcome: outcome.exp_hash):
         yield f"\n{exp_hash}"
         rows = table("", ">step", ">before", ">after", "*")
-        for one in group:
+        outcomes = list(group)
+        for one in outcomes:
             sign = {"changed": done, "finished": done, "kept": "kept", "failed": "FAILED"}[one.action]
             sign = f"  would be {sign}" if found.dry_run and sign == done else f"  {sign}"
             after = "" if found.dry_run or one.action in {"kept", "failed"} else size_text(one.after_bytes)
-            rows.add_row(sign, str(one.step), size_text(one.before_bytes), after, one.reason)
+            said = "" if one.action == "failed" else one.reason
+            rows.add_row(sign, str(one.step), size_text(one.before_bytes), after, said)
         yield rows
+        for one in outcomes:
+            if one.action == "failed":
+                yield Hanging(f"step {one.step}: {one.reason.rpartition('cannot be read: ')[2]}", 4, "  ")
     yield f"\n{_verdict(found, done)}"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ckptstore.comparing.headers import facts
-from ckptstore.comparing.values import ValueChange, changes_between
+from ckptstore.comparing.values import ValueChange, changes_between, leaves
 from ckptstore.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class TensorChange:
     """What became of one tensor.
 
     Attributes:
-        name: in the model's state dict.
+        name: in the model's state dict, or the path of one outside the model.
         verdict: "same", "changed", "reshaped", "retyped", "added" or "removed". Without a deep comparison "same"
             means the same layout over a record of the same length and CRC32. "changed" means that this record
             differs: one that several tensors share speaks for all of them.
@@ -71,15 +72,18 @@ class CheckpointDiff:
         deep: whether tensors were read.
         tensors: every tensor of either, in the order of the first, then what only the second has.
         header: what differs in step, metadata, config in effect and the options of the optimizer.
+        other_tensors: every tensor outside the model, such as the state of the optimizer, named by its path:
+            ``optimizer_state_dict.state[0].exp_avg``.
     """
 
     same_content: bool
     deep: bool
     tensors: tuple[TensorChange, ...]
     header: tuple[ValueChange, ...]
+    other_tensors: tuple[TensorChange, ...] = ()
 
     def count(self, verdict: Verdict) -> int:
-        """Return how many tensors have that verdict."""
+        """Return how many tensors of the model have that verdict."""
         return sum(change.verdict == verdict for change in self.tensors)
 
     def as_dict(self) -> dict[str, Any]:
@@ -88,6 +92,7 @@ class CheckpointDiff:
             "same_content": self.same_content,
             "deep": self.deep,
             "tensors": [_tensor_as_dict(change) for change in self.tensors],
+            "other_tensors": [_tensor_as_dict(change) for change in self.other_tensors],
             "header": [
                 {"path": change.path, "change": change.change, "old": change.old, "new": change.new}
                 for change in self.header
@@ -99,6 +104,8 @@ def compare_checkpoints(
     old: CheckpointView, new: CheckpointView, *, deep: bool = False, progress: Progress = _SILENT
 ) -> CheckpointDiff:
     """Return what differs between two checkpoints, which may lie in different stores.
+
+    All tensors are compared: those of the model, and those of the optimizer's state and whatever else was saved.
 
     Without ``deep`` no request is made: what opening the views has read says it all, and only very probably where
     CRCs are equal. With it every tensor that both have in one shape is read and compared as float64, two tensors in
@@ -114,22 +121,51 @@ def compare_checkpoints(
         CorruptCheckpoint: with deep, a tensor's bytes are not what was written.
         ObjectChanged: with deep, a checkpoint was replaced since it was opened.
     """
-    names = [*old, *(name for name in new if name not in old)]
-    tensors = [_judged(name, old, new) for name in names]
+    parts = [(_of_model(old), _of_model(new)), (_outside(old), _outside(new))]
+    judged = [_all_judged(before, after) for before, after in parts]
     if deep:
-        progress.expect(size_bytes=sum(map(_bytes_to_read, tensors)), objects=sum(map(_is_comparable, tensors)))
-        tensors = [_measured(change, old, new, progress) for change in tensors]
+        every = [change for changes in judged for change in changes]
+        progress.expect(size_bytes=sum(map(_bytes_to_read, every)), objects=sum(map(_is_comparable, every)))
+        judged = [
+            [_measured(change, before, after, progress) for change in changes]
+            for changes, (before, after) in zip(judged, parts, strict=True)
+        ]
     return CheckpointDiff(
-        old.digest == new.digest, deep, tuple(tensors), tuple(changes_between(facts(old.header), facts(new.header)))
+        same_content=old.digest == new.digest,
+        deep=deep,
+        tensors=tuple(judged[0]),
+        header=tuple(changes_between(facts(old.header), facts(new.header))),
+        other_tensors=tuple(judged[1]),
     )
 
 
-def _judged(name: str, old: CheckpointView, new: CheckpointView) -> TensorChange:
-    if name not in new:
-        return TensorChange(name, "removed", old.info(name), None)
-    if name not in old:
-        return TensorChange(name, "added", None, new.info(name))
-    before, after = old.info(name), new.info(name)
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor that is known and not read."""
+
+    info: TensorInfo
+    read: Callable[[], torch.Tensor]
+
+
+def _of_model(view: CheckpointView) -> dict[str, _Tensor]:
+    return {name: _Tensor(view.info(name), partial(view.__getitem__, name)) for name in view}
+
+
+def _outside(view: CheckpointView) -> dict[str, _Tensor]:
+    from ckptstore.archive import TensorRef
+
+    found = ((path, value) for path, value in leaves(view.header) if isinstance(value, TensorRef))
+    return {path: _Tensor(view.tensor_info(ref), partial(view.tensor, ref)) for path, ref in found}
+
+
+def _all_judged(old: Mapping[str, _Tensor], new: Mapping[str, _Tensor]) -> list[TensorChange]:
+    return [_judged(name, old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new])]
+
+
+def _judged(name: str, old: _Tensor | None, new: _Tensor | None) -> TensorChange:
+    before, after = None if old is None else old.info, None if new is None else new.info
+    if before is None or after is None:
+        return TensorChange(name, "removed" if after is None else "added", before, after)
     return TensorChange(name, _verdict(before, after), before, after)
 
 
@@ -151,11 +187,13 @@ def _bytes_to_read(change: TensorChange) -> int:
     return change.old.size_bytes + change.new.size_bytes
 
 
-def _measured(change: TensorChange, old: CheckpointView, new: CheckpointView, progress: Progress) -> TensorChange:
+def _measured(
+    change: TensorChange, old: Mapping[str, _Tensor], new: Mapping[str, _Tensor], progress: Progress
+) -> TensorChange:
     if not _is_comparable(change):
         return change
     progress.describe(change.name)
-    before, after = old[change.name], new[change.name]
+    before, after = old[change.name].read(), new[change.name].read()
     progress.advance(size_bytes=_bytes_to_read(change), objects=1)
     distance = _distance(before, after)
     if change.verdict == "retyped":

@@ -161,7 +161,7 @@ def record_or_problem(experiment: Experiment) -> Provenance | str:
     try:
         return experiment.provenance()
     except CheckpointNotFound:
-        return "it has no record: creating it was cut short"
+        return experiment.why_no_record()
     except CorruptCheckpoint as error:
         return str(error)
 

@@ -74,12 +74,18 @@ class CompressReport:
         return sum(outcome.after_bytes for outcome in self.changed)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return it as plain data; in a dry run what something would take is not known, and null."""
         return {
             "url": self.url,
             "dry_run": self.dry_run,
             "ok": self.ok,
             "before_bytes": self.before_bytes,
-            "after_bytes": self.after_bytes,
-            "outcomes": [asdict(outcome) for outcome in self.outcomes],
+            "after_bytes": None if self.dry_run else self.after_bytes,
+            "outcomes": [self._outcome_as_dict(outcome) for outcome in self.outcomes],
         }
+
+    def _outcome_as_dict(self, outcome: Outcome) -> dict[str, Any]:
+        plain = asdict(outcome)
+        if self.dry_run and outcome.action in {"changed", "finished"}:
+            plain |= {"action": "would change", "after_bytes": None}
+        return plain

@@ -16,6 +16,8 @@ from ckptstore.hashing.scalars import UNREDUCED, reduce_scalar
 # Where the tensors lie and in which mode a module runs are no part of its architecture.
 _NOT_ARCHITECTURE = frozenset({"self", "device", "training"})
 
+_PLAIN_ALREADY = frozenset({type(None), bool, int, float})
+
 
 def argument_names(kind: type) -> frozenset[str]:
     """Return the names of all arguments that the constructors of a class and its bases take."""
@@ -25,9 +27,13 @@ def argument_names(kind: type) -> frozenset[str]:
 
 def kept_arguments(module: object, names: frozenset[str]) -> dict[str, Any]:
     """Return the plain form of those attributes of the module that have one."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, value in vars(module).items():
-        if name in names and not _is_device(value):
+        if name not in names:
+            continue
+        if type(value) in _PLAIN_ALREADY:  # most are, and reducing them takes as long as all the rest
+            kept[name] = value
+        elif not _is_device(value):
             try:
                 kept[name] = Reduction((reduce_scalar, _reduce_callable)).reduce(value)
             except ConfigTypeError:  # an object of some class: what it is made of is not known

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ckptstore.hashing.encoding import digest
+from ckptstore.hashing.encoding import digest, remembered_digest
 from ckptstore.hashing.modules import ModuleDescriber
 from ckptstore.hashing.wrappers import public_modules
 
@@ -56,7 +56,7 @@ def describe_model(model: nn.Module, *, forward_source: bool = True) -> ModelDes
     modules: dict[str, str] = {}
     for path, module in public_modules(model):
         first = first_path.setdefault(id(module), path)
-        modules[path] = digest(describer.describe(module, path) if first == path else {"same as": first})
+        modules[path] = remembered_digest(describer.describe(module, path) if first == path else {"same as": first})
     return ModelDescription(
         digest(list(modules.items())), MappingProxyType(modules), MappingProxyType(describer.sources)
     )

@@ -97,9 +97,7 @@ class ModuleDescriber:
 
 
 def _source_of(module: nn.Module, behaviour: Behaviour) -> object:
-    from torch.jit import ScriptModule
-
-    if not isinstance(module, ScriptModule):
+    if not isinstance(module, sys.modules["torch"].jit.ScriptModule):
         return behaviour.source
     try:
         return {"script": module.code}
@@ -122,9 +120,7 @@ def _check_whole_module(module: nn.Module, path: str) -> None:
 
 
 def _check_whole(tensor: torch.Tensor, path: str) -> None:
-    from torch.nn.parameter import is_lazy
-
-    if is_lazy(tensor):
+    if sys.modules["torch.nn.parameter"].is_lazy(tensor):
         raise UnsupportedModel(
             f"{path!r} has no shape yet: the module is lazy; run one batch through the model first"
         )

@@ -79,8 +79,7 @@ def _clean(name: str, public: dict[str, str]) -> str:
 
 
 def _inner_name(module: nn.Module) -> str | None:
-    from torch import nn
-
+    nn = sys.modules["torch.nn"]  # there, as the module is; asked for twice for each module of a model
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return "module"
     # Imported by torch.compile at the latest; importing it here would cost seconds.

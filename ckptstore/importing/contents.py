@@ -74,7 +74,7 @@ def read_contents(store: Store, info: ObjectInfo, *, trusted: bool) -> OldConten
         if not trusted:
             raise UntrustedPickle(
                 f"{info.key} holds more than tensors and plain data, such as a pickled model, and loading that can "
-                "run code; import it with trusted=True if you know who wrote it"
+                "run code; import it with --trusted (trusted=True) if you know who wrote it"
             ) from None
         held = _unpickled(store, info)
     return _contents(held, info.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -228,7 +228,18 @@ class _Import:
         architecture = None if ready.model is None else prepare_architecture_if_possible(ready.model)
         if architecture is not None:
             write_architecture(experiment, architecture)
-        self.target.put(keys.checkpoint_key(experiment.exp_hash, ready.step), planned.buffers())
+        self.target.put(keys.checkpoint_key(experiment.exp_hash, ready.step), _Buffers(planned))
+
+
+class _Buffers:
+    """The buffers of an archive, with their size for the store to plan by."""
+
+    def __init__(self, planned: archive.Archive) -> None:
+        self.size_bytes = planned.size_bytes
+        self._planned = planned
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return self._planned.buffers()
 
 
 def _check_fit(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -15,15 +15,25 @@ class Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, size_bytes: int) -> Iterator[None]:
-        """Hold so much of it, or all of it where it is less."""
-        size_bytes = min(size_bytes, self._all)
+    def taken(self, size_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Hold so much of it, or all of it where it is less; call what is yielded to go on with less."""
+        held = min(size_bytes, self._all)
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= size_bytes)
-            self._free -= size_bytes
+            self._changed.wait_for(lambda: self._free >= held)
+            self._free -= held
+
+        def keep(still_bytes: int) -> None:
+            nonlocal held
+            still_bytes = min(still_bytes, held)
+            self._give_back(held - still_bytes)
+            held = still_bytes
+
         try:
-            yield
+            yield keep
         finally:
-            with self._changed:
-                self._free += size_bytes
-                self._changed.notify_all()
+            keep(0)
+
+    def _give_back(self, size_bytes: int) -> None:
+        with self._changed:
+            self._free += size_bytes
+            self._changed.notify_all()

@@ -19,7 +19,7 @@ from ckptstore.mirroring.outcome import Outcome, expected, message, reported
 from ckptstore.mirroring.places import check_apart
 from ckptstore.mirroring.planning import Choice, OnConflict, Plan, Stage
 from ckptstore.mirroring.report import MirrorReport
-from ckptstore.mirroring.survey import Survey
+from ckptstore.mirroring.survey import Survey, current
 from ckptstore.mirroring.transfer import Carrier
 from ckptstore.mirroring.work import Watch, Work
 from ckptstore.objects import redact
@@ -132,6 +132,7 @@ class _Mirror:
         self._source, self._target, self._asked = source, target, asked
         self._journal = Journal(source, target)
         self._ancestors: list[str] = []
+        self._dangling: tuple[str, ...] = ()
         self._began = time.monotonic()
 
     def run(self) -> MirrorReport:
@@ -198,7 +199,21 @@ class _Mirror:
             if (parent := parent_of(self._source, str(both.exp_hash))) is not None:
                 parents[prefix] = keys.experiment_prefix(parent)
                 missing.append(parents[prefix])
+        self._dangling = tuple(self._pointing_nowhere(plans, parents))
         return parents_first(plans, parents)
+
+    def _pointing_nowhere(self, plans: Sequence[Plan], parents: Mapping[str, str]) -> Iterator[str]:
+        """Yield which copied records point to one that is nowhere. One or two requests for each parent not copied."""
+        copied = {plan.prefix for plan in plans if Stage.RECORD in plan.copies}
+        nowhere = {parent for parent in set(parents.values()) - copied if self._lacks_record(parent)}
+        for prefix, parent in parents.items():
+            if parent in nowhere:
+                names = keys.hash_of_prefix(prefix), keys.hash_of_prefix(parent)
+                yield f"{names[0]} came out of {names[1]}, whose record the source does not have"
+
+    def _lacks_record(self, prefix: str) -> bool:
+        record = keys.provenance_key(str(keys.hash_of_prefix(prefix)))
+        return current(self._source, record) is None and current(self._target, record) is None
 
     # -- what is done ---------------------------------------------------------------------------------
 
@@ -228,5 +243,6 @@ class _Mirror:
     def _notes(self, plans: Sequence[Plan]) -> Iterator[str]:
         if self._asked.hashes is None and not any(plan.exp_hash for plan in plans):
             yield f"{redact(self._source.url)} holds no experiment"
+        yield from self._dangling
         if self._journal.trouble:
             yield self._journal.trouble

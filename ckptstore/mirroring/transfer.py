@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged, StoreError
+from ckptstore.errors import KeyExists, KeyNotFound, ObjectChanged
 from ckptstore.mirroring.buffers import Buffers
 from ckptstore.mirroring.comparing import Comparison, Verdict
-from ckptstore.mirroring.content import (
-    PART_BYTES,
-    Fingerprint,
-    Stream,
-    checksums_of,
-    digest_of,
-    is_near,
-    same_bytes,
-    told_equal,
-    whole,
-)
+from ckptstore.mirroring.content import PART_BYTES, Fingerprint, Stream, is_near, whole
 from ckptstore.mirroring.planning import Copy
+from ckptstore.mirroring.proving import Damaged, Proving
 from ckptstore.mirroring.report import Proof
 from ckptstore.mirroring.room import Room
 from ckptstore.mirroring.soundness import check_replacement
@@ -28,11 +19,11 @@ from ckptstore.objects import ObjectInfo, redact
 from ckptstore.store import Store
 
 _SERVER_COPY_BYTES = 1024 * 1024  # below, a copy on the server saves nothing
-# Eight objects of 16 MiB at a time to a bucket, four from one: fewer were slower, more take over 300 MiB in all.
+# Eight objects of 16 MiB at a time go to a bucket; up to four come from one, while others are written. Fewer were
+# slower, more take over 300 MiB in all.
 _ROOM_BYTES = 160 * 1024 * 1024
 _NEAR_STREAM_BYTES = 64 * 1024 * 1024
 _BUFFERED_BYTES = 1024 * 1024  # less than this the heap keeps anyway
-_ALL = frozenset({"md5", "crc32c"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +45,6 @@ class Gone(Exception):
     """The object was deleted from the source meanwhile."""
 
 
-class _Damaged(StoreError):
-    """What arrived is not what was sent.
-
-    Attributes:
-        left: what it became, where it could not be deleted.
-    """
-
-    left: ObjectInfo | None = None
-
-
 class Carrier:
     """Copies objects, from many threads at once.
 
@@ -77,11 +58,10 @@ class Carrier:
     def __init__(self, source: Store, target: Store, watch: Callable[[int], None]) -> None:
         self._source, self._target, self._watch = source, target, watch
         self._comparison = Comparison(source, target, thorough=False)
+        self._proving = Proving(source, target, self._comparison)
         self._room = Room(_ROOM_BYTES)
         self._buffers = Buffers(PART_BYTES)
         self._on_server = source.can_copy_to(target)
-        self._reads_back = is_near(target)
-        self._kept_checksums = frozenset[str]() if self._reads_back else _ALL
 
     def carry(self, copy: Copy) -> Arrival:
         """Copy one object. One that was replaced in the source meanwhile, or arrived damaged, is tried once more.
@@ -95,7 +75,7 @@ class Carrier:
             return self._carried(copy)
         except (ObjectChanged, KeyNotFound):
             return self._carried(self._renewed(copy))
-        except _Damaged as damaged:
+        except Damaged as damaged:
             again = self._renewed(copy)
             return self._carried(replace(again, replaced=damaged.left) if damaged.left else again)
 
@@ -116,12 +96,14 @@ class Carrier:
     # -- three ways -----------------------------------------------------------------------------------
 
     def _carried_whole(self, copy: Copy) -> Arrival:
-        with self._room.taken(self._held_bytes(copy)), self._whole(copy.source) as data:
+        with self._room.taken(self._held_bytes(copy)) as keep, self._whole(copy.source) as data:
+            if is_near(self._target):
+                keep(data.nbytes * 3 // 2)  # the next one arrives meanwhile; the heap keeps some of what is free
             self._watch(data.nbytes)
-            sent = Fingerprint(data.nbytes, self._wanted(copy))
+            sent = Fingerprint(data.nbytes, self._proving.wanted(copy))
             sent.update(data)
             if sent.proven_by(copy.source) is False:
-                raise self._damaged(copy, self._source)
+                raise self._proving.damaged(copy, self._source)
             if copy.replaced is None and self._target.capabilities.atomic_create:
                 try:
                     info = self._target.put(copy.key, data, overwrite=False)
@@ -131,7 +113,7 @@ class Carrier:
                 if there := self._prepared(copy):
                     return there
                 info = self._target.put(copy.key, data)
-            return Arrival(copy.source, info, self._proof(copy, info, sent))
+            return Arrival(copy.source, info, self._proving.of_stream(copy, info, sent))
 
     @contextmanager
     def _whole(self, info: ObjectInfo) -> Iterator[memoryview]:
@@ -146,15 +128,15 @@ class Carrier:
             self._buffers.clear()
             if there := self._prepared(copy):
                 return there
-            sent = Fingerprint(copy.source.size_bytes, self._wanted(copy))
+            sent = Fingerprint(copy.source.size_bytes, self._proving.wanted(copy))
 
             def check() -> None:
                 if sent.proven_by(copy.source) is False:
-                    raise self._damaged(copy, self._source)
+                    raise self._proving.damaged(copy, self._source)
                 self._check_unchanged(copy)
 
             info = self._target.put(copy.key, Stream(self._source, copy.source, sent, self._watch, check))
-            return Arrival(copy.source, info, self._proof(copy, info, sent))
+            return Arrival(copy.source, info, self._proving.of_stream(copy, info, sent))
 
     def _copied_there(self, copy: Copy) -> Arrival:
         if there := self._prepared(copy):
@@ -163,7 +145,7 @@ class Carrier:
         info = self._source.copy(copy.key, copy.key, target=self._target)
         self._watch(copy.source.size_bytes)
         copied = replace(copy, source=self._source.stat(copy.key))  # a copy takes what is there when it is made
-        return Arrival(copied.source, info, self._proof_of_copy(copied, info))
+        return Arrival(copied.source, info, self._proving.of_copy(copied, info))
 
     def _held_bytes(self, copy: Copy) -> int:
         """Return what an object on its way takes; measured, where a bucket is among the two."""
@@ -206,55 +188,3 @@ class Carrier:
         raise KeyExists(
             f"{copy.key!r} appeared in {redact(self._target.url)} meanwhile, with other content; mirror again"
         )
-
-    def _wanted(self, copy: Copy) -> frozenset[str]:
-        return self._kept_checksums | (frozenset({"crc32c"}) & set(copy.source.checksums))
-
-    # -- after ----------------------------------------------------------------------------------------
-
-    def _proof(self, copy: Copy, info: ObjectInfo, sent: Fingerprint) -> Proof:
-        """Return how the arrival was proven; what is not what was sent is deleted."""
-        proven = sent.proven_by(info)
-        if proven is None and not self._reads_back:
-            info = self._found_again(info)
-            proven = sent.proven_by(info)
-        if not self._reads_back:
-            self._kept_checksums = checksums_of(info)  # no others need be computed
-        proof: Proof = "checksum"
-        if proven is None:
-            proof, proven = "read back", digest_of(self._target, info) == sent.content
-        if not proven:
-            raise self._damaged(copy, self._target, info)
-        return proof
-
-    def _proof_of_copy(self, copy: Copy, info: ObjectInfo) -> Proof:
-        proof: Proof = "checksum"
-        proven = told_equal(copy.source, info) if copy.source.size_bytes == info.size_bytes else False
-        if proven is None and not self._reads_back:
-            proof, proven = "ending", self._comparison.same_ending(copy.source, info)
-        if proven is None:
-            proof, proven = "read back", same_bytes(self._source, copy.source, self._target, info)
-        if not proven:
-            raise self._damaged(copy, self._target, info)
-        return proof
-
-    def _found_again(self, info: ObjectInfo) -> ObjectInfo:
-        """Return what the target says of an object when it is asked: some answers to a put say less."""
-        found = self._target.stat(info.key)
-        if found.version != info.version:
-            raise KeyExists(f"{info.key!r} in {redact(self._target.url)} was replaced when it had just arrived")
-        return found
-
-    def _damaged(self, copy: Copy, store: Store, arrived: ObjectInfo | None = None) -> _Damaged:
-        """Return the error, and delete what arrived unless somebody has replaced it since."""
-        way, place = "out of" if store is self._source else "in", redact(store.url)
-        damaged = _Damaged(f"{copy.key!r} came {way} {place} other than it was; mirror again, or try another network")
-        if arrived is not None:
-            damaged.left = arrived
-            with suppress(StoreError):
-                if self._target.stat(copy.key).version == arrived.version:
-                    self._target.delete([copy.key])
-                damaged.left = None
-        if damaged.left is not None:
-            damaged.add_note(f"it is still there: {redact(self._target.url)} did not let it be deleted")
-        return damaged

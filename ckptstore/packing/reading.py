@@ -8,6 +8,7 @@ from itertools import chain, groupby
 
 import numpy as np
 
+from ckptstore.archive.content import Foresight, brief
 from ckptstore.errors import CorruptCheckpoint
 from ckptstore.objects import Buffer, ByteRange, ObjectInfo
 from ckptstore.packing.coding import decoded
@@ -18,8 +19,6 @@ from ckptstore.store import Store
 
 __all__ = ["PackedContent"]
 
-_SUFFIX_BYTES = 256 * 1024
-_MOST_TAIL_BYTES = 256 * 1024
 _LEAST_TAIL_BYTES = 4 * 1024
 _NOWHERE = Block(0, 0, 1, 0, (), 0)
 
@@ -27,8 +26,9 @@ _NOWHERE = Block(0, 0, 1, 0, (), 0)
 class PackedContent:
     """The content of a `.pt.zst`, by ranges of what was compressed; a `Content`.
 
-    Opening it is one request for the last 256 KiB, a second one beyond some 10,000 blocks. What they hold is kept and
-    not asked for again: usually the index of a checkpoint too.
+    Opening it is one request for as many of the last bytes as foreseen, a second one where its index is longer: 256
+    KiB hold that of some 10,000 blocks. What they hold is kept and not asked for again: usually the index of a
+    checkpoint too.
 
     Raises:
         KeyNotFound, ObjectChanged: there is no such object, or no longer of that version.
@@ -36,12 +36,13 @@ class PackedContent:
         CorruptCheckpoint: truncated, changed, or never a `.pt.zst`.
     """
 
-    def __init__(self, store: Store, info: ObjectInfo) -> None:
+    def __init__(self, store: Store, info: ObjectInfo, foresight: Foresight = brief) -> None:
         self.store = store
         self.key = info.key
         self.version = info.version
         self.stored_bytes = info.size_bytes
-        self._held_start, self._held = self._read_suffix(max(0, info.size_bytes - _SUFFIX_BYTES))
+        self._foresight = foresight
+        self._held_start, self._held = self._read_suffix(max(0, info.size_bytes - foresight(info.size_bytes)))
         self.footer: Footer = read_footer(self._held, info.size_bytes)
         if self.footer.index_start < self._held_start:
             start, more = self._read_suffix(self.footer.index_start)
@@ -57,10 +58,10 @@ class PackedContent:
 
     def tail(self) -> bytes:
         """Return the last bytes of the content, at least 4 KiB of what there is; no request where they are held."""
-        start = self.size_bytes
+        start, most = self.size_bytes, self._foresight(self.size_bytes)
         for block in reversed(self.blocks):
             read = self.size_bytes - start
-            cheap = self._is_held(block) and read + block.size_bytes <= _MOST_TAIL_BYTES
+            cheap = self._is_held(block) and read + block.size_bytes <= most
             if read >= _LEAST_TAIL_BYTES and not cheap:
                 break
             start = block.start

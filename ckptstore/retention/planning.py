@@ -42,7 +42,8 @@ class Verdict:
         stays: whether it does.
         why: each reason to stay; of one that goes, that nothing keeps it.
         size_bytes: its size in the store.
-        modified: when it was written, by the store's clock.
+        modified: when it was written, by the store's clock: that of a copy, or of compressing it, where it was.
+        saved_at: when it was saved, by the clock of the machine that did; None where its header was not read.
         keys: its objects, the one that is read last: the other form must not take its place.
     """
 
@@ -52,6 +53,7 @@ class Verdict:
     why: str
     size_bytes: int
     modified: datetime
+    saved_at: datetime | None
     keys: tuple[str, ...]
 
 
@@ -76,11 +78,12 @@ def plan_experiment(
     """
     by_step = {forms.step: forms for forms in held}
     ordered = from_oldest([forms.record for forms in held], headers)
-    known = headers(ordered) if keep.metrics else []
+    known = headers(ordered) if keep.metrics or keep.asks_age else []
     candidates = _candidates(ordered, known)
     reasons = [keep.keeps(candidates, now), _unknowable(ordered, known, keep), _guarded(ordered, guard, now)]
     reasons += [_unranked(candidates, keep), _newest_sound(ordered, soundness)]
-    return [_verdict(by_step[record.step], reasons) for record in ordered]
+    saved = {candidate.step: candidate.saved_at for candidate in candidates}
+    return [_verdict(by_step[record.step], reasons, saved[record.step]) for record in ordered]
 
 
 def none_has(metric: str) -> str:
@@ -89,18 +92,21 @@ def none_has(metric: str) -> str:
 
 
 def _candidates(ordered: Sequence[CheckpointRecord], known: Sequence[Header]) -> list[Candidate]:
-    metadata = [header.metadata for header in known] or [{} for _ in ordered]
-    return [Candidate(record.step, record.modified, said) for record, said in zip(ordered, metadata, strict=True)]
+    said = [(header.metadata, header.saved_at) for header in known] or [({}, None) for _ in ordered]
+    return [
+        Candidate(record.step, record.modified, metadata, saved_at)
+        for record, (metadata, saved_at) in zip(ordered, said, strict=True)
+    ]
 
 
 def _unknowable(ordered: Sequence[CheckpointRecord], known: Sequence[Header], keep: Policy) -> dict[int, str]:
-    return dict(_unknowables(zip(ordered, known, strict=False), keep))
+    return dict(_unknowables(zip(ordered, known, strict=False), keep)) if keep.metrics else {}
 
 
 def _unknowables(said: Iterable[tuple[CheckpointRecord, Header]], keep: Policy) -> Iterator[tuple[int, str]]:
     reasons = {
         "newer": "written by a newer version of ckptstore, its metrics cannot be read",
-        "foreign": "written by another tool, its metrics cannot be read",
+        "foreign": "truncated, or written by another tool: its metrics cannot be read",
         "gone": "replaced while it was looked at",
     }
     for record, header in said:
@@ -128,7 +134,7 @@ def _guards(ordered: Sequence[CheckpointRecord], guard: Guard, now: datetime) ->
         elif _is_own(record, guard):
             continue
         elif now - record.modified < guard.min_age:
-            yield record.step, f"younger than {_hours(guard.min_age)}"
+            yield record.step, f"written within {_hours(guard.min_age)}"
         elif record.step in newest:
             yield record.step, f"one of the newest {guard.newest}"
 
@@ -161,7 +167,7 @@ def _newest_sound(ordered: Sequence[CheckpointRecord], soundness: Headers) -> di
     return found
 
 
-def _verdict(forms: Forms, reasons: Iterable[Mapping[int, str]]) -> Verdict:
+def _verdict(forms: Forms, reasons: Iterable[Mapping[int, str]], saved_at: datetime | None) -> Verdict:
     said = list(dict.fromkeys(why[forms.step] for why in reasons if forms.step in why))
     return Verdict(
         exp_hash=forms.exp_hash,
@@ -170,6 +176,7 @@ def _verdict(forms: Forms, reasons: Iterable[Mapping[int, str]]) -> Verdict:
         why="; ".join(said) or "no policy keeps it",
         size_bytes=forms.size_bytes,
         modified=forms.record.modified,
+        saved_at=saved_at,
         keys=tuple(info.key for info in reversed(forms.objects)),
     )
 

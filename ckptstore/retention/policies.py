@@ -22,11 +22,14 @@ class Candidate:
         step: the training step.
         modified: when it was written, by the store's clock.
         metadata: what was saved with it; empty where no policy asks for a metric.
+        saved_at: when it was saved, by the clock of the machine that did; None where no policy asks, or it does not
+            say.
     """
 
     step: int
     modified: datetime
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    saved_at: datetime | None = None
 
 
 class Policy(ABC):
@@ -47,6 +50,11 @@ class Policy(ABC):
     def metrics(self) -> frozenset[str]:
         """The metrics that it needs to know."""
         return frozenset()
+
+    @property
+    def asks_age(self) -> bool:
+        """Whether it needs to know when each was saved."""
+        return False
 
     def __or__(self, other: Policy) -> Union:
         """Keep what either keeps."""
@@ -133,7 +141,10 @@ class EverySteps(Policy):
 
 @dataclass(frozen=True, slots=True)
 class WithinAge(Policy):
-    """Keep what was written not longer ago than this, by the store's clock.
+    """Keep what was saved not longer ago than this.
+
+    The time is the one in the checkpoint, which copying and compressing leave alone; where that cannot be read, the
+    store's. The time in the checkpoint is by the clock of the machine that saved it.
 
     Attributes:
         age: how long.
@@ -145,10 +156,15 @@ class WithinAge(Policy):
         if not isinstance(self.age, timedelta) or self.age <= timedelta(0):
             raise ValueError(f"WithinAge takes a positive datetime.timedelta, not {self.age!r}")
 
+    @property
+    def asks_age(self) -> bool:
+        """It does."""
+        return True
+
     def keeps(self, candidates: Sequence[Candidate], now: datetime) -> dict[int, str]:
         """Return the young ones."""
-        reason = f"younger than {self.age}"
-        return {candidate.step: reason for candidate in candidates if now - candidate.modified <= self.age}
+        reason = f"younger than {_age_text(self.age)}"
+        return {found.step: reason for found in candidates if now - (found.saved_at or found.modified) <= self.age}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +201,11 @@ class Union(Policy):
         """What any of them needs to know."""
         return frozenset[str]().union(*(policy.metrics for policy in self.policies))
 
+    @property
+    def asks_age(self) -> bool:
+        """Whether any of them needs to know when each was saved."""
+        return any(policy.asks_age for policy in self.policies)
+
     def keeps(self, candidates: Sequence[Candidate], now: datetime) -> dict[int, str]:
         """Return what any of them keeps, with every reason."""
         reasons: dict[int, list[str]] = {}
@@ -196,6 +217,14 @@ class Union(Policy):
 
 def _parts(policy: Policy) -> tuple[Policy, ...]:
     return policy.policies if isinstance(policy, Union) else (policy,)
+
+
+def _age_text(age: timedelta) -> str:
+    seconds = age.total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.4g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _check_count(count: int, name: str) -> None:

@@ -59,7 +59,12 @@ class PruneReport:
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         verdicts = [
-            {**asdict(verdict), "modified": verdict.modified.isoformat(), "keys": list(verdict.keys)}
+            {
+                **asdict(verdict),
+                "modified": verdict.modified.isoformat(),
+                "saved_at": verdict.saved_at and verdict.saved_at.isoformat(),
+                "keys": list(verdict.keys),
+            }
             for verdict in self.verdicts
         ]
         return {"url": self.url, "dry_run": self.dry_run, "freed_bytes": self.freed_bytes, "verdicts": verdicts}

@@ -6,6 +6,7 @@ import hashlib
 import pickletools
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import yaml
 
@@ -29,23 +30,26 @@ __all__ = [
     "record_in",
 ]
 
+T = TypeVar("T")
+
 _UNSEALED = "written by an older tool, without a checksum"
 _DIGEST_LINE = re.compile(rb"([0-9a-f]{64})  ([^\n]+)\n")
+_ADVICE = re.compile("; restore it from another store(?:, or(?=, if))?")
 _MOST_UIDS_BYTES = 64 * 1024 * 1024
 
 
 def checked_text(store: Store, info: ObjectInfo) -> Checked:
     """Check the printed form of an architecture."""
-    return _checked_whole(store, info, lambda data: _unsealed(data, info))
+    return _checked_whole(store, info, _unsealed)
 
 
 def checked_config(store: Store, info: ObjectInfo) -> Checked:
     """Check a config: its seal, and that it is a mapping in plain YAML."""
 
     def check(data: bytes) -> str:
-        if not isinstance(_plain_yaml(data, info), dict):
+        if not isinstance(_plain_yaml(data), dict):
             raise CorruptCheckpoint("it is not a mapping")
-        return _unsealed(data, info)
+        return _unsealed(data)
 
     return _checked_whole(store, info, check)
 
@@ -55,7 +59,7 @@ def checked_record(store: Store, info: ObjectInfo) -> Checked:
 
     def check(data: bytes) -> str:
         record_in(data, info)
-        return _unsealed(data, info)
+        return _unsealed(data)
 
     return _checked_whole(store, info, check)
 
@@ -64,7 +68,7 @@ def checked_architecture(store: Store, info: ObjectInfo) -> Checked:
     """Check a skeleton by its trailer; nothing is unpickled."""
 
     def check(data: bytes) -> str:
-        if open_pickle(data, info.key).python is not None:
+        if _told_once(open_pickle, data).python is not None:
             return ""
         _check_ends_with_stop(data)
         return _UNSEALED
@@ -109,7 +113,7 @@ def record_in(data: bytes, info: ObjectInfo) -> Provenance:
         CorruptCheckpoint: it is not what was written, or another experiment's.
         NewerFormat: a newer version wrote it.
     """
-    record = parse_provenance(_plain_yaml(data, info), "it")
+    record = parse_provenance(_plain_yaml(data), "it")
     parsed = keys.parse_key(info.key)
     if parsed is None or record.exp_hash != parsed.exp_hash:
         raise CorruptCheckpoint(f"it is the record of {record.exp_hash}; it was renamed or copied to this key")
@@ -125,8 +129,8 @@ def _checked_whole(store: Store, info: ObjectInfo, check: Callable[[bytes], str]
     return unsealed
 
 
-def _unsealed(data: bytes, info: ObjectInfo) -> str:
-    open_text(data, info.key)
+def _unsealed(data: bytes) -> str:
+    _told_once(open_text, data)
     if not has_seal(data):
         return _UNSEALED
     if not data.endswith(b"\n"):
@@ -134,11 +138,19 @@ def _unsealed(data: bytes, info: ObjectInfo) -> str:
     return ""
 
 
-def _plain_yaml(data: bytes, info: ObjectInfo) -> object:
+def _plain_yaml(data: bytes) -> object:
     try:
-        return yaml.safe_load(open_text(data, info.key))
+        return yaml.safe_load(_told_once(open_text, data))
     except yaml.YAMLError as error:
         raise CorruptCheckpoint(f"it is not plain YAML: {' '.join(str(error).split())}") from None
+
+
+def _told_once(open_sealed: Callable[[bytes, str], T], data: bytes) -> T:
+    """Open a sealed file; the key, and what to do, are said elsewhere in a report."""
+    try:
+        return open_sealed(data, "it")
+    except CorruptCheckpoint as error:
+        raise CorruptCheckpoint(_ADVICE.sub("", str(error)).replace(", if you", "; if you")) from None
 
 
 def _digest_in(data: bytes, backup: str) -> str:

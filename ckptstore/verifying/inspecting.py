@@ -33,12 +33,14 @@ class Inspected:
         objects: all that lie under it.
         findings: by key and kind.
         read_bytes: how much was read and checked.
+        parent: the experiment that it came out of, as its record says.
     """
 
     exp_hash: str
     objects: Sequence[ObjectInfo]
     findings: dict[tuple[str, str], Finding] = field(default_factory=dict)
     read_bytes: int = 0
+    parent: str | None = None
 
     def add(self, finding: Finding | None) -> None:
         """Take a finding; what became of a repair replaces it, seeing it once more does not."""
@@ -99,6 +101,7 @@ class Inspector:
 
     def _look_at(self, one: Inspected) -> None:
         record = self._record(one)
+        one.parent = record.parent if record else None
         for finding in structural_findings(one.exp_hash, one.objects, record):
             one.add(finding)
 

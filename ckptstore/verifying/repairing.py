@@ -18,6 +18,8 @@ from ckptstore.verifying.streaming import CheckedObject, streamed, whole
 
 __all__ = ["REPAIRABLE", "Repairer"]
 
+_ELSEWHERE = "in the other store it is"
+
 REPAIRABLE = frozenset({"damaged", "missing", "hollow", "orphaned"})
 
 
@@ -53,8 +55,10 @@ class Repairer:
         except StoreUnavailable:
             raise
         except (_NotRepairable, CorruptCheckpoint, StoreError) as error:
-            return replace(finding, detail=f"{finding.detail}; not repaired: {error}", outcome="not repaired")
-        return replace(finding, detail=f"{finding.detail}; {done}", outcome="repaired")
+            same = str(error) == f"{_ELSEWHERE} {finding.kind}: {finding.detail}"
+            why = f"{_ELSEWHERE} {finding.kind} in the same way" if same else str(error)
+            return replace(finding, outcome="not repaired", repair=why)
+        return replace(finding, outcome="repaired", repair=done)
 
     def _repair(self, key: str) -> str:
         parsed = keys.parse_key(key)
@@ -65,7 +69,7 @@ class Repairer:
         if parsed.step is not None:
             return self._repair_checkpoint(key)
         self._copy(self._sound(key))
-        return "replaced by the one of the other store"
+        return "by the one of the other store"
 
     def _repair_checkpoint(self, key: str) -> str:
         other = key.removesuffix(keys.COMPRESSED) if key.endswith(keys.COMPRESSED) else key + keys.COMPRESSED
@@ -76,8 +80,8 @@ class Repairer:
         self._copy(found)
         if found.key != key:
             self._target.delete([key])
-            return f"replaced by {keys.file_name(found.key)} of the other store"
-        return "replaced by the one of the other store"
+            return f"by {keys.file_name(found.key)} of the other store"
+        return "by the one of the other store"
 
     def _repair_backup(self, key: str) -> str:
         """Repair the pair of a backup and its checksum: only both together say whether they are sound."""
@@ -87,13 +91,13 @@ class Repairer:
         mine = _sha256(self._target, key, self._advance)
         if mine is not None and theirs.startswith(mine.encode()):
             self._copy(their_line)
-            return "its checksum was replaced by the one of the other store"
+            return "its checksum, by the one of the other store"
         if self._is_other_line(digest_key, theirs):
             raise _NotRepairable("the other store holds another backup of this name")
         self._copy(found)
         if not self._holds(self._target, digest_key) or whole(self._target, self._target.stat(digest_key)) != theirs:
             self._copy(their_line)
-        return "replaced by the one of the other store"
+        return "by the one of the other store"
 
     def _is_other_line(self, digest_key: str, theirs: bytes) -> bool:
         try:
@@ -113,7 +117,7 @@ class Repairer:
             finding = examined(self._source, info, self._advance)
             if finding is None:
                 return info
-            why = f"in the other store it is {finding.kind}: {finding.detail}"
+            why = f"{_ELSEWHERE} {finding.kind}: {finding.detail}"
         raise _NotRepairable(why)
 
     def _copy(self, info: ObjectInfo) -> None:

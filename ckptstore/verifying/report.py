@@ -20,6 +20,7 @@ FindingKind: TypeAlias = Literal[
     "unsealed",
     "unfinished",
     "leftover",
+    "dangling",
 ]
 
 _PROBLEMS = {"damaged", "missing", "orphaned", "hollow", "unreadable", "changed"}
@@ -35,11 +36,13 @@ class Finding:
             nor checkpoint. "unreadable": the store, or this version, could not read it. "changed": replaced while it
             was read. These are problems; the others are notes. "foreign": not ours, left alone. "unsealed": an older
             tool wrote it without a checksum, so that it cannot be checked. "unfinished": an upload that takes space.
-            "leftover": what a crash left beside a sound object.
+            "leftover": what a crash left beside a sound object. "dangling": the experiment that this one came out of
+            has no record here.
         key: of the object.
         detail: what was found.
         size_bytes: what it takes in the store.
         outcome: what became of a repair, "" where none was tried.
+        repair: what it was replaced by, or why nothing was; "" where none was tried.
     """
 
     kind: FindingKind
@@ -47,6 +50,7 @@ class Finding:
     detail: str
     size_bytes: int = 0
     outcome: Literal["", "repaired", "not repaired"] = ""
+    repair: str = ""
 
     @property
     def is_problem(self) -> bool:

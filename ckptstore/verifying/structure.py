@@ -12,7 +12,7 @@ from ckptstore.provenance import Provenance
 from ckptstore.store import ObjectInfo, Upload
 from ckptstore.verifying.report import Finding
 
-__all__ = ["ABANDONED_AFTER", "outside_finding", "structural_findings", "upload_finding"]
+__all__ = ["ABANDONED_AFTER", "dangling_finding", "outside_finding", "structural_findings", "upload_finding"]
 
 ABANDONED_AFTER = timedelta(days=1)
 
@@ -45,6 +45,12 @@ def outside_finding(info: ObjectInfo) -> Finding:
     return _of(info, "foreign", "ckptstore did not write it; it is left alone")
 
 
+def dangling_finding(exp_hash: str, parent: str) -> Finding:
+    """Return what to say of an experiment that came out of one which has no record in the store."""
+    detail = f"it came out of {parent}, whose record is not in this store"
+    return Finding("dangling", keys.provenance_key(exp_hash), detail)
+
+
 def upload_finding(upload: Upload, now: datetime) -> Finding:
     """Return what to say of an unfinished upload."""
     hours = (now - upload.started).total_seconds() / 3600
@@ -58,7 +64,8 @@ def _missing_record(exp_hash: str, ours: Mapping[str, ParsedKey]) -> Iterator[Fi
         return
     checkpoints = sum(parsed.step is not None for parsed in ours.values())
     if checkpoints:
-        yield Finding("missing", key, f"the experiment has {checkpoints} checkpoints, and no record")
+        noun = "checkpoint" if checkpoints == 1 else "checkpoints"
+        yield Finding("missing", key, f"its record is missing, beside {checkpoints} {noun}")
     else:
         yield Finding("hollow", key, "the experiment has neither a record nor a checkpoint")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from ckptstore import keys
-from ckptstore.errors import SamePlace
+from ckptstore.errors import KeyNotFound, SamePlace
 from ckptstore.experiment import chosen_hashes
 from ckptstore.opening import StoreLike, opened
 from ckptstore.progress import Progress, Silent
@@ -15,7 +15,7 @@ from ckptstore.store import ObjectInfo, Store, redact
 from ckptstore.verifying.inspecting import Inspected, Inspector
 from ckptstore.verifying.repairing import REPAIRABLE, Repairer
 from ckptstore.verifying.report import Finding, VerifyReport
-from ckptstore.verifying.structure import outside_finding, upload_finding
+from ckptstore.verifying.structure import dangling_finding, outside_finding, upload_finding
 
 __all__ = ["verify"]
 
@@ -85,6 +85,7 @@ def _verified(
     if source is not None:
         _repair(store, Repairer(store, source, inspector.advance_further), inspector, listed)
     outside += _add_uploads(store, listed)
+    _add_dangling(store, listed)
     found = tuple(one.result() for one in listed)
     outside = outside if experiments is None else []
     return VerifyReport(redact(store.url), deep, found, tuple(sorted(outside, key=lambda finding: finding.key)))
@@ -116,11 +117,35 @@ def _repair(store: Store, repairer: Repairer, inspector: Inspector, listed: Sequ
             for finding in sorted(broken, key=_repair_order):
                 one.add(repairer.repaired(finding))
             one.objects = list(store.list(keys.experiment_prefix(one.exp_hash)))
-            inspector.look_at([Inspected(one.exp_hash, one.objects, one.findings)])
+            again = Inspected(one.exp_hash, one.objects, one.findings)
+            inspector.look_at([again])
+            one.parent = again.parent
 
 
 def _repair_order(finding: Finding) -> tuple[bool, str]:
     return finding.key.endswith(f"_{keys.PROVENANCE}.yaml"), finding.key  # the record last, as always
+
+
+def _add_dangling(store: Store, listed: Sequence[Inspected]) -> None:
+    """Note whose parent has no record; one request for each parent that was not looked at."""
+    recorded = {
+        one.exp_hash: any(info.key == keys.provenance_key(one.exp_hash) for info in one.objects) for one in listed
+    }
+    for one in listed:
+        if one.parent is None:
+            continue
+        if one.parent not in recorded:
+            recorded[one.parent] = _has_record(store, one.parent)
+        if not recorded[one.parent]:
+            one.add(dangling_finding(one.exp_hash, one.parent))
+
+
+def _has_record(store: Store, exp_hash: str) -> bool:
+    try:
+        store.stat(keys.provenance_key(exp_hash))
+    except KeyNotFound:
+        return False
+    return True
 
 
 def _add_uploads(store: Store, listed: Sequence[Inspected]) -> list[Finding]:

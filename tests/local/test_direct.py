@@ -24,6 +24,8 @@ def small_blocks(monkeypatch):
     """Blocks that a test fills quickly; still whole pages."""
     monkeypatch.setattr(_local_direct, "BLOCK_BYTES", 4 * PAGE)
     monkeypatch.setattr(local, "BLOCK_BYTES", 4 * PAGE)
+    monkeypatch.setattr(_local_direct, "PIECE_BYTES", 2 * PAGE)
+    monkeypatch.setattr(_local_draft, "PIECE_BYTES", 2 * PAGE)
 
 
 @pytest.fixture(params=["direct", "refused when asked for", "refused when used", "unknown here"])
@@ -62,6 +64,15 @@ def test_a_stream_is_written_whole_whatever_the_disk_can(store, small_blocks, me
     assert store.get("k") == data
     store.put("k", data[1:])
     assert store.get("k") == data[1:]
+
+
+@pytest.mark.parametrize("size", [2 * PAGE - 1, 2 * PAGE, 3 * PAGE + 7, 4 * PAGE, 40 * PAGE + 1])
+def test_a_buffer_is_written_whole_whatever_the_disk_can_and_wherever_it_lies(store, small_blocks, medium, size):
+    data = memoryview(random.Random(0).randbytes(size + 1))
+    store.put("created", data[1:], overwrite=False)
+    store.put("put", data[:-1])
+    assert store.get("created") == data[1:]
+    assert store.get("put") == data[:-1]
 
 
 def test_buffers_may_be_used_again_once_the_next_one_is_asked_for(store, small_blocks):
