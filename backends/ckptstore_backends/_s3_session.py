@@ -69,7 +69,8 @@ async def connected(filesystem: Any) -> Any:
 def _botocore_error() -> type[BaseException]:
     from botocore.exceptions import BotoCoreError
 
-    return BotoCoreError
+    error: type[BaseException] = BotoCoreError
+    return error
 
 
 async def session_of(filesystem: Any, options: Mapping[str, Any]) -> Session:
