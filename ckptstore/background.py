@@ -59,7 +59,10 @@ class Job:
         self.progressed = time.monotonic()
 
     def _end(self, error: BaseException | None) -> None:
-        self.discard()
+        try:
+            self.discard()
+        except BaseException as failure:  # noqa: BLE001  # a device that failed fails whoever waits for it again
+            error = error or failure
         with contextlib.suppress(InvalidStateError):  # it was given up meanwhile
             if error is None:
                 self.outcome.set_result(None)
@@ -96,7 +99,7 @@ class BackgroundSaver:
         self._given_up: list[Job] = []
         self._failures: list[tuple[Job, BaseException]] = []
         self._turn = threading.RLock()
-        _flush_at_exit(self)
+        self._is_flushed_at_exit = _flush_at_exit(self)
 
     @property
     def turn(self) -> threading.RLock:
@@ -119,7 +122,7 @@ class BackgroundSaver:
         self.report()
 
     def start(self, job: Job) -> None:
-        """Run a job, once the one in flight has ended; returns at once."""
+        """Run a job, once the one in flight has ended; returns at once, unless the program is ending already."""
         with self._changed:
             if self._running is None:
                 self._run(job)
@@ -184,6 +187,9 @@ class BackgroundSaver:
     def _run(self, job: Job) -> None:
         job.progressed = time.monotonic()
         self._running = job
+        if not self._is_flushed_at_exit:  # nobody would wait for a thread, and later Pythons let none begin
+            self._work(job)
+            return
         threading.Thread(target=self._work, args=(job,), name=f"ckptstore {job.name}", daemon=True).start()
 
     def _work(self, job: Job) -> None:
@@ -234,7 +240,8 @@ class BackgroundSaver:
             dropped.discard()
 
 
-def _flush_at_exit(saver: BackgroundSaver) -> None:
+def _flush_at_exit(saver: BackgroundSaver) -> bool:
+    """Have the program wait for a saver at its end; return False when that has come already."""
     reference, owner = weakref.ref(saver), os.getpid()
 
     def flush() -> None:
@@ -248,4 +255,7 @@ def _flush_at_exit(saver: BackgroundSaver) -> None:
             logger.critical("a checkpoint was lost at the end of the program: %s", error)
 
     # Clients need their executors, which close before atexit; concurrent.futures itself registers here for that.
-    threading._register_atexit(flush)  # type: ignore[attr-defined]  # noqa: SLF001
+    with contextlib.suppress(RuntimeError):
+        threading._register_atexit(flush)  # type: ignore[attr-defined]  # noqa: SLF001
+        return True
+    return False

@@ -13,10 +13,12 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from ckptstore import CheckpointManagerV2
+from ckptstore.background import BackgroundSaver, Job
 from ckptstore.errors import SaveStalled
 from ckptstore.testing import FaultyStore
 from ckptstore_backends.memory import MemoryStore
-from tests.models import Job, Net, same
+from tests.models import Job as Training
+from tests.models import Net, same
 
 
 class Gate(FaultyStore):
@@ -71,7 +73,7 @@ def test_a_worker_that_closes_its_copy_of_the_manager_leaves_the_save_alone(in_f
 
 def test_two_saves_of_one_step_leave_the_second(in_flight):
     manager, first, opened = in_flight
-    model = Job(7).model
+    model = Training(7).model
     threading.Timer(0.1, opened.set).start()
     second = manager.save_model_checkpoint(model, step=1, blocking=False)
     assert first.done()
@@ -115,7 +117,7 @@ def stuck():
 @pytest.mark.parametrize("blocking", [False, True])
 def test_a_save_that_was_given_up_never_replaces_a_newer_one_of_its_step(stuck, blocking):
     manager, store = stuck
-    model = Job(7).model
+    model = Training(7).model
     if blocking:
         threading.Timer(0.1, store.opened.set).start()
         manager.save_model_checkpoint(model, step=1)
@@ -229,6 +231,44 @@ def test_a_program_killed_while_a_save_is_in_flight_leaves_the_checkpoint_before
         loaded = manager.load_latest_checkpoint(exp_hash=exp_hash)
         assert loaded is not None
         assert loaded["step"] == 1
+
+
+LAST_WORDS = """
+import atexit, sys, torch
+from ckptstore import CheckpointManagerV2
+model = torch.nn.Linear(3, 3)
+
+def save():
+    manager = CheckpointManagerV2(sys.argv[1])
+    manager.update_experiment_hash(model)
+    manager.save_model_checkpoint(model, step=1, blocking=False)
+    manager.save_model_checkpoint(model, step=2)
+
+atexit.register(save)
+"""
+
+
+def test_a_manager_can_be_made_while_the_program_ends(tmp_path):
+    assert _run(LAST_WORDS, tmp_path).stderr == ""
+    with CheckpointManagerV2(tmp_path) as manager:
+        [exp_hash] = manager.list_experiment_hashes()
+        assert manager.get_checkpoint_info(exp_hash)["steps"] == [1, 2]
+
+
+def test_an_error_that_comes_again_when_memory_is_given_back_is_told_at_once():
+    def fail(_progress=None):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    saver = BackgroundSaver(policy="wait", on_error="raise", deadline_s=60)
+    for act in (fail, lambda _progress: None):
+        job = Job(act, fail, "save of step 1", "k")
+        with saver.turn:
+            saver.start(job)
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            job.outcome.result(30)
+        saver.wait()
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            saver.report()
 
 
 def _run(program, folder, *, check=True):
