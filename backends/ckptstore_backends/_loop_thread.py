@@ -54,8 +54,9 @@ def result_of(future: Future[_T]) -> _T:
 
 
 def start(work: Callable[[], _T], name: str) -> Future[_T]:
-    """Run blocking work in a daemon thread of its own."""
+    """Run blocking work in a daemon thread of its own; it has begun when this returns, and cannot be cancelled."""
     future: Future[_T] = Future()
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
