@@ -79,14 +79,14 @@ def _added(record: Record) -> float:
     """What saving beside the training adds, of 1.5 times the copies and the CPU of the uploads."""
     without = record.best("no saving")
     copies = record.best("one memcpy for each save") - without
-    uploads = record.best("ckptstore, waiting, discarded", _CPU) - record.best("no saving", _CPU)
+    uploads = record.best("uploads alone, to nowhere", _CPU)
     return (record.best("ckptstore, beside, discarded") - without) / (1.5 * copies + uploads)
 
 
 _S3FS, _CONNECTOR = "over s3fs.open", "s3torchconnector"
 _SAVE, _TLS, _LOAD = "s3 save / stub / 1024", "s3 save / stub over TLS / 1024", "s3 load / stub / 1024"
 _DISK, _TENSOR = "disk save / disk / 1024", "s3 tensor / stub 20 ms / 4096 in 1024"
-_LARGE, _SMALL = "train / disk / 256", "train / disk / small"
+_LARGE, _SMALL = "train / disk / 256 in 1", "train / disk / small"
 _LEAST = "obstore, ready bytes + CRC32"
 _RAW = ("raw write + fsync", "raw O_DIRECT write + fsync")
 

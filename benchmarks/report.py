@@ -88,23 +88,7 @@ def table(record: Mapping[str, Any]) -> list[str]:
         f"| | best s | median s | range s | of {record['baseline']} | CPU s/GB | peak MiB |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    return [*lines, *(_row(record, outcome) for outcome in _ranked(record)), *_added_by_saving(record)]
-
-
-def _added_by_saving(record: Mapping[str, Any]) -> list[str]:
-    """Return what a training run loses to saving beside it, against what it has to lose at least."""
-    best = {o["contender"]: min(o["seconds"]) for o in record["outcomes"]}
-    cpu = {o["contender"]: min(o["cpu_seconds"]) for o in record["outcomes"]}
-    names = ("no saving", "ckptstore, beside, discarded", "one memcpy for each save", "uploads alone, to nowhere")
-    none, ours, memcpy, upload = (f"train: {name}" for name in names)
-    if not best.keys() >= {none, ours, memcpy, upload}:
-        return []
-    added, least = best[ours] - best[none], 1.5 * (best[memcpy] - best[none]) + cpu[upload]
-    line = (
-        f"Saving beside the training adds {added * 1e3:.0f} ms; 1.5 times the memcpy, and the CPU of the uploads "
-        f"alone, are {least * 1e3:.0f} ms: {added / least:.2f}x."
-    )
-    return ["", line]
+    return [*lines, *(_row(record, outcome) for outcome in _ranked(record))]
 
 
 def _ranked(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
