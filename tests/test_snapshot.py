@@ -26,6 +26,15 @@ from tests.models import Net
 State = dict[str, Any]
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Let torch compute with two, whatever the environment says: with one, nothing is copied on two cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def large_state() -> State:
     """Parts large enough to be remembered, tensors of every size, and a little of all that a state can hold."""
     flat, tied = torch.randn(400), torch.randn(3, 3)

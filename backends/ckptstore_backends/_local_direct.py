@@ -1,8 +1,7 @@
 """Write to a disk past the page cache: a stream several blocks at once, while the next bytes are being made.
 
 So the disk is busy from the first block on, the flush at the end has nothing left to do, and nobody's cached pages
-are pushed out. Fresh pages of the cache cost more processor time than the copy into a few blocks that are used again:
-2.1 s for a GiB in files of 16 MiB, against 0.2 s.
+are pushed out. Fresh pages of the cache cost more processor time than the copy into a few blocks that are used again.
 """
 
 from __future__ import annotations
