@@ -101,7 +101,7 @@ def main(scenario: str, folder: str, rank: str) -> None:
     sys.stdout.write(json.dumps(outcome) + "\n")
     sys.stdout.flush()
     if scenario == "resume":
-        # DDP leaves threads of gloo behind a destroyed group; one that meets the end of the interpreter aborts the process
+        # DDP leaves gloo's threads behind a destroyed group; one that meets the interpreter's end aborts the process
         os._exit(0)
 
 
