@@ -98,9 +98,10 @@ class CheckpointManagerV2:
             self._store, self._owns_store = root_log_dir, False
         else:
             self._store, self._owns_store = open_store(root_log_dir, **(storage_options or {})), True
-        plain_config({}, ignore=ignore)  # says what is wrong with it
+        ignored = ignore if isinstance(ignore, str) else tuple(ignore)
+        plain_config({}, ignore=ignored)  # says what is wrong with it
         check_writer_rank(writer_rank)
-        options = HashOptions(ignore=tuple(ignore), forward_source=forward_source, record_uids=record_uids)
+        options = HashOptions(ignore=tuple(ignored), forward_source=forward_source, record_uids=record_uids)
         self._session = Session(
             self._store,
             options,

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import uuid
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,8 @@ class Session:
         self._parent = None if parent is None else keys.check_hash(parent)
         self._resumed_from: dict[str, Any] | None = None
         self._architectures: weakref.WeakKeyDictionary[torch.nn.Module, _Architecture] = weakref.WeakKeyDictionary()
-        self._last_step, self._choosing_step = -1, threading.Lock()
+        self._highest_steps: defaultdict[str, int] = defaultdict(lambda: -1)
+        self._choosing_step = threading.Lock()
 
     def experiment(self, exp_hash: str | None = None) -> Experiment:
         """Return an experiment, by default the current one.
@@ -122,7 +124,7 @@ class Session:
             self._resumed_from = None  # another network, which begins from scratch
         self.exp_hash = self._parent = exp_hash
         note_current(self, self.store, exp_hash)
-        self._architectures, self._last_step = weakref.WeakKeyDictionary(), -1
+        self._architectures = weakref.WeakKeyDictionary()
         return exp_hash, is_new
 
     def close(self) -> None:
@@ -162,6 +164,7 @@ class Session:
         )
         state = checkpoint_state(training, step=step, metadata=metadata, origin=origin, save_rng=self._save_rng)
         architecture = self._architecture(model, state["model_state_dict"])
+        self._note_step(experiment, step)
 
         def durable(saved: ObjectInfo) -> None:
             architecture.to_write = None
@@ -248,8 +251,13 @@ class Session:
     def _next_step(self, experiment: Experiment) -> int:
         listed = experiment.next_step()
         with self._choosing_step:  # what is in flight is not listed yet
-            self._last_step = max(listed, self._last_step + 1)
-            return self._last_step
+            step = max(listed, self._highest_steps[experiment.exp_hash] + 1)
+            self._highest_steps[experiment.exp_hash] = step
+            return step
+
+    def _note_step(self, experiment: Experiment, step: int) -> None:
+        with self._choosing_step:
+            self._highest_steps[experiment.exp_hash] = max(step, self._highest_steps[experiment.exp_hash])
 
     def _record_parent(self, current: Experiment, parent: str) -> None:
         """Write the parent into the current experiment's record, unless that would make a cycle."""

@@ -152,6 +152,29 @@ def test_the_next_free_step_counts_the_one_in_flight(gate):
     manager.close()
 
 
+def test_the_next_free_step_counts_a_given_one_in_flight(gate):
+    model = Net()
+    manager = _open(gate, model, save_policy="replace")
+    manager.save_model_checkpoint(model, step=7, blocking=False)
+    handle = manager.save_model_checkpoint(model, blocking=False)
+    gate.opened.set()
+    manager.close()
+    assert handle.step == 8
+    assert manager.get_checkpoint_info()["steps"] == [7, 8]
+
+
+def test_the_next_free_step_counts_the_one_in_flight_after_the_hash_was_asked_for_again(gate):
+    model = Net()
+    manager = _open(gate, model, save_policy="replace")
+    manager.save_model_checkpoint(model, blocking=False)
+    manager.update_experiment_hash(model)
+    handle = manager.save_model_checkpoint(model, blocking=False)
+    gate.opened.set()
+    manager.close()
+    assert handle.step == 1
+    assert manager.get_checkpoint_info()["steps"] == [0, 1]
+
+
 def test_a_failed_save_is_raised_by_the_next_call_and_once(any_store):
     manager = _open(any_store)
     manager = _open(FaultyStore(any_store, [CutPut(10, StoreFull("no space left"), key=_key(manager, 1))]))

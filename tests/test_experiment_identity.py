@@ -40,6 +40,12 @@ def test_the_record_says_what_the_hash_was_made_of(any_store):
     assert record == manager.provenance()
 
 
+def test_ignored_keys_may_come_from_an_iterator(any_store):
+    manager = CheckpointManagerV2(any_store, ignore=iter(["log_level"]))
+    manager.update_experiment_hash(config={"lr": 0.1, "log_level": "debug"})
+    assert manager.provenance()["ignored_keys"] == ["log_level"]
+
+
 def test_ignored_keys_leave_the_hash_alone(any_store):
     manager = CheckpointManagerV2(any_store, ignore=["log_level"])
     first, _ = manager.update_experiment_hash(config={**CONFIG, "log_level": "debug"})
