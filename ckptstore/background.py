@@ -122,7 +122,7 @@ class BackgroundSaver:
         self.report()
 
     def start(self, job: Job) -> None:
-        """Run a job, once the one in flight has ended; returns at once, unless the program is ending already."""
+        """Run a job, once the one in flight has ended; returns at once, or when done where no thread can begin."""
         with self._changed:
             if self._running is None:
                 self._run(job)
@@ -159,7 +159,9 @@ class BackgroundSaver:
         self._begin_again_after_fork()
         with self._changed:
             job = self._running
-            if job is not None and time.monotonic() - job.progressed > self._deadline_s:
+            if job is None or job.outcome.done():
+                return
+            if time.monotonic() - job.progressed > self._deadline_s:
                 self._give_up(job)
 
     def report(self) -> None:
@@ -187,10 +189,12 @@ class BackgroundSaver:
     def _run(self, job: Job) -> None:
         job.progressed = time.monotonic()
         self._running = job
-        if not self._is_flushed_at_exit:  # nobody would wait for a thread, and later Pythons let none begin
-            self._work(job)
-            return
-        threading.Thread(target=self._work, args=(job,), name=f"ckptstore {job.name}", daemon=True).start()
+        if self._is_flushed_at_exit:  # nobody would wait for a thread otherwise
+            thread = threading.Thread(target=self._work, args=(job,), name=f"ckptstore {job.name}", daemon=True)
+            with contextlib.suppress(RuntimeError):  # the system's limit is reached, or the program is ending
+                thread.start()
+                return
+        self._work(job)
 
     def _work(self, job: Job) -> None:
         with self._changed:  # until then, this would take time from the loop that has just started it

@@ -10,7 +10,10 @@ from ckptstore import keys
 from ckptstore.keys import Kind
 from ckptstore.objects import ObjectInfo
 
-__all__ = ["CheckpointRecord", "Forms", "checkpoint_records", "forms_in"]
+__all__ = ["CHECKPOINT_FORMAT", "CheckpointRecord", "Forms", "checkpoint_records", "forms_in"]
+
+CHECKPOINT_FORMAT = 1
+"""What a checkpoint says under "format"; a higher number is for a later ckptstore."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ import torch
 from ckptstore import archive
 from ckptstore.archive import TensorRef
 from ckptstore.checkpoints import CheckpointRecord
+from ckptstore.choosing import index_of
 from ckptstore.errors import IncompatibleCheckpoint, PartlyLoaded
 from ckptstore.experiment import Experiment
 from ckptstore.fitting import may_fail_half_way
 from ckptstore.hashing import clean_names, unwrap
-from ckptstore.loading import MapLocation, checked_contents, index_of
+from ckptstore.loading import MapLocation, checked_contents
 from ckptstore.restoring import (
     check_fit,
     keeping,

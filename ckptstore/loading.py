@@ -1,4 +1,4 @@
-"""Choose a checkpoint, read it, and verify that it is what its key says."""
+"""Read a checkpoint, and verify that it is what its key says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from ckptstore import archive
-from ckptstore.checkpoints import CheckpointRecord
+from ckptstore.checkpoints import CHECKPOINT_FORMAT, CheckpointRecord
+from ckptstore.choosing import index_of
 from ckptstore.errors import (
-    CheckpointNotFound,
     CorruptCheckpoint,
     KeyNotFound,
     NewerFormat,
@@ -19,10 +19,9 @@ from ckptstore.errors import (
     PartlyLoaded,
 )
 from ckptstore.experiment import Experiment
-from ckptstore.keys import check_step
 from ckptstore.notices import warn
 from ckptstore.participants import check_stateful, find_model_if_any, find_optimizer
-from ckptstore.saving import CHECKPOINT_FORMAT, Stateful, Training
+from ckptstore.saving import Stateful, Training
 
 MapLocation: TypeAlias = torch.device | str | None
 
@@ -32,7 +31,6 @@ Mmap: TypeAlias = Literal[False, True, "verified"]
 Reader: TypeAlias = Callable[[CheckpointRecord, archive.Index | None], dict[str, Any]]
 """Reads a checkpoint, given its index where that is known; raises as `read_checkpoint`."""
 
-_SHOWN_STEPS = 20
 _UNSOUND = (CorruptCheckpoint, KeyNotFound, ObjectChanged)
 
 
@@ -57,46 +55,6 @@ def loading_targets(
     found = find_optimizer(module, optimizer, optimizer_name, wanted=load_optimizer)
     named = optimizer is not None or optimizer_name is not None
     return Training(model=module, optimizer=found, scheduler=scheduler, scaler=scaler, optimizer_asked_for=named)
-
-
-def choose_step(experiment: Experiment, step: int, *, nearest: bool) -> CheckpointRecord:
-    """Return the checkpoint of a step, one request; or with nearest the closest one, the lower of two, one listing.
-
-    Raises:
-        CheckpointNotFound: there is none; lists the steps there are.
-    """
-    check_step(step)
-    if not nearest:
-        try:
-            return experiment.checkpoint(step)
-        except CheckpointNotFound as error:
-            steps = [record.step for record in experiment.checkpoints()]
-            raise CheckpointNotFound(f"{error} (steps: {_listing(steps)})") from None
-    records = experiment.checkpoints()
-    if not records:
-        raise CheckpointNotFound(f"experiment {experiment.exp_hash} has no checkpoints")
-    return min(records, key=lambda record: (abs(record.step - step), record.step))
-
-
-def _listing(steps: list[int]) -> str:
-    if len(steps) <= _SHOWN_STEPS:
-        return ", ".join(map(str, steps)) or "none"
-    return f"{len(steps)} from {steps[0]} to {steps[-1]}; nearest=True takes the closest"
-
-
-def index_of(
-    experiment: Experiment, record: CheckpointRecord, *, foresight: archive.Foresight = archive.brief
-) -> archive.Index:
-    """Return what a checkpoint holds, without its tensors' bytes.
-
-    Raises:
-        CorruptCheckpoint: its index is damaged.
-        KeyNotFound, ObjectChanged: deleted or replaced since it was listed; one that was compressed is still read.
-    """
-    return experiment.in_either_form(
-        record,
-        lambda form: archive.read_index(experiment.store, form.info.key, info=form.info, foresight=foresight),
-    )
 
 
 def read_checkpoint(

@@ -19,6 +19,7 @@ from ckptstore.architecture import (
 )
 from ckptstore.background import BackgroundSaver, OnError, Policy
 from ckptstore.backups import BackupSource, save_backup
+from ckptstore.choosing import choose_step, index_of
 from ckptstore.distributed import check_writer_rank, is_writer
 from ckptstore.errors import (
     LedgerError,
@@ -30,7 +31,7 @@ from ckptstore.handle import SaveHandle, finished
 from ckptstore.hashing import plain_config
 from ckptstore.identity import HashOptions
 from ckptstore.loader import Loader
-from ckptstore.loading import MapLocation, Mmap, choose_step, first_sound, index_of, loading_targets
+from ckptstore.loading import MapLocation, Mmap, first_sound, loading_targets
 from ckptstore.notices import logger, warn
 from ckptstore.participants import check_stateful, find_model, find_optimizer
 from ckptstore.preemption import Preemption

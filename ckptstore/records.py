@@ -132,7 +132,7 @@ def read_header(store: Store, record: CheckpointRecord) -> Header:
     Raises:
         AccessDenied, StoreUnavailable: the store does not let us know.
     """
-    from ckptstore.archive import read_index  # brings torch, which takes seconds: not where every header is known
+    from ckptstore.archive import read_index
 
     try:
         return header_of(read_index(store, record.info.key, info=record.info))

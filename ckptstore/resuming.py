@@ -11,10 +11,11 @@ from typing import Any
 
 from ckptstore import archive
 from ckptstore.checkpoints import CheckpointRecord
+from ckptstore.choosing import index_of
 from ckptstore.distributed import on_writer
 from ckptstore.errors import CkptStoreError, CorruptCheckpoint, KeyNotFound, ObjectChanged
 from ckptstore.experiment import Experiment, list_hashes
-from ckptstore.loading import Reader, first_sound, index_of
+from ckptstore.loading import Reader, first_sound
 from ckptstore.notices import warn
 from ckptstore.ordering import saved_after_highest
 from ckptstore.provenance import Provenance, changed_components, describe_change

@@ -11,11 +11,10 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from ckptstore.archive import savable
+from ckptstore.checkpoints import CHECKPOINT_FORMAT
 from ckptstore.errors import UnsavableState, UnsupportedModel
 from ckptstore.hashing import WRAPPER_SEGMENTS, clean_names, unwrap
 from ckptstore.rng import capture_rng
-
-CHECKPOINT_FORMAT = 1
 
 _SHAPE = attrgetter("shape")
 _TENSORS = frozenset({torch.Tensor, torch.nn.Parameter})

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptstore.archive import load, plan, read_index, savable
-from ckptstore.archive.tensors import DTYPES
+from ckptstore.archive.dtypes import DTYPES, torch_dtype
 from ckptstore_backends.memory import MemoryStore
 from tests.archives import same, sharing, tensors_in, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 
 STORE = MemoryStore("archive-properties")
-ALL_DTYPES = sorted(DTYPES, key=str)
+ALL_DTYPES = sorted(map(torch_dtype, DTYPES), key=str)
 
 SCALARS = st.one_of(
     st.none(),

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ckptstore.archive import fit, flatten, load, plan, read_index, read_records, savable
-from ckptstore.archive.tensors import DTYPES
+from ckptstore.archive.dtypes import DTYPES, torch_dtype
 from ckptstore.errors import UnsavableState
 from ckptstore_backends.local import LocalStore
 from ckptstore_backends.memory import MemoryStore
@@ -111,7 +111,7 @@ def test_many_small_tensors_go_out_in_few_buffers() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
-@pytest.mark.parametrize("dtype", sorted(DTYPES, key=str), ids=str)
+@pytest.mark.parametrize("dtype", sorted(map(torch_dtype, DTYPES), key=str), ids=str)
 def test_every_dtype_is_read_by_torch(dtype: torch.dtype) -> None:
     raw = torch.arange(32, dtype=torch.uint8) % 2
     state = {"value": torch.empty(0, dtype=dtype).set_(raw.untyped_storage(), 0, (2, 1), (1, 1))}

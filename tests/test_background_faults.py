@@ -271,6 +271,21 @@ def test_an_error_that_comes_again_when_memory_is_given_back_is_told_at_once():
             saver.report()
 
 
+def test_where_no_thread_can_begin_a_save_is_made_at_once(monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    saver, done = BackgroundSaver(policy="wait", on_error="raise", deadline_s=60), []
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for name in ("save of step 1", "save of step 2"):
+        job = Job(lambda _progress: done.append("saved"), lambda: done.append("discarded"), name, "k")
+        with saver.turn:
+            saver.make_room()
+            saver.start(job)
+        assert job.outcome.done()
+    assert done.count("saved") == 2
+
+
 def _run(program, folder, *, check=True):
     command = [sys.executable, "-c", program, os.fspath(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=check)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,21 @@ def test_a_file_of_torch_save_has_no_index_to_export_from(tmp_path):
     torch.save({"model_state_dict": {}}, path)
     with pytest.raises(UnsupportedFormat, match="written by another tool"):
         export_checkpoint(tmp_path, exp_hash, 1, tmp_path / "x")
+
+
+@pytest.mark.parametrize("to", ["safetensors", "pt"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_export_and_a_look_at_every_byte_load_no_torch(tmp_path, to, compressed):
+    with CheckpointManagerV2(tmp_path / "runs") as manager:
+        manager.update_experiment_hash(Odd())
+        manager.save_model_checkpoint(Odd(), step=1)
+    if compressed:
+        compress(tmp_path / "runs", steps=[1])
+    program = (
+        "import sys; from ckptstore import compress, export_checkpoint, verify\n"
+        f"export_checkpoint('runs', {manager.exp_hash!r}, 1, 'model.{to}', to={to!r})\n"
+        "assert verify('runs', deep=True).findings == ()\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -190,6 +190,12 @@ def test_an_unfinished_upload_in_a_bucket_is_aborted(s3_store):
     assert list(s3_store.list_uploads()) == []
 
 
+def test_the_unfinished_upload_of_another_program_is_left_alone(s3_store):
+    begin_upload(s3_store, keys.CHECKPOINTS + "foreign.bin")
+    assert collect_garbage(s3_store).items == ()
+    assert [upload.key for upload in s3_store.list_uploads()] == [keys.CHECKPOINTS + "foreign.bin"]
+
+
 def _twins(store, age=timedelta(days=2)):
     """Leave a `.pt` beside its `.pt.zst` as an interrupted compression does."""
     plain = put_checkpoint(store, HASH, 1)

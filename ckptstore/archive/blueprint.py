@@ -8,7 +8,7 @@ remain the same object.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import eq, is_, ne
@@ -16,8 +16,9 @@ from typing import Self, TypeVar
 
 import torch
 
+from ckptstore.archive.dtypes import name_of, storage_class
 from ckptstore.archive.plain import check_tensor
-from ckptstore.archive.tensors import STORAGE_CLASSES, TensorRef
+from ckptstore.archive.tensors import TensorRef
 
 __all__ = ["Blueprint", "Located"]
 
@@ -77,7 +78,7 @@ class Blueprint:
 
     def _remember(self, tensors: Sequence[torch.Tensor]) -> None:
         numbers: dict[tuple[torch.device, int, int] | None, int] = {}
-        dtypes: list[dict[torch.dtype, None]] = []
+        dtypes: list[dict[str, None]] = []
         self._numbers: list[int] = []
         for position, tensor in enumerate(tensors):
             storage = tensor.untyped_storage()
@@ -88,12 +89,12 @@ class Blueprint:
                 self.sizes.append(size_bytes)
                 self.devices.append(tensor.device)
                 self._owners.append(position)
-            dtypes[number][tensor.dtype] = None
+            dtypes[number][name_of(tensor.dtype)] = None
             self._numbers.append(number)
             self.refs.append(_ref(number, tensor))
             if not _spans(self.refs[-1], size_bytes):
                 self._loose[position] = address
-        self._classes = [_storage_class(*pair) for pair in zip(dtypes, self.sizes, strict=True)]
+        self._classes = [storage_class(*pair) for pair in zip(dtypes, self.sizes, strict=True)]
         self._shapes, self._strides = list(map(_shape, tensors)), list(map(torch.Tensor.stride, tensors))
         self._dtypes, self._pointers = list(map(_dtype, tensors)), list(map(torch.Tensor.data_ptr, tensors))
         self._complex = [position for position, dtype in enumerate(self._dtypes) if dtype.is_complex]
@@ -115,7 +116,7 @@ class Blueprint:
         """Return the first tensor in a record, where its elements are all there is in it."""
         position = self._owners[number]
         ref = self.refs[position]
-        filled = position not in self._loose and ref.numel * ref.dtype.itemsize == self.sizes[number]
+        filled = position not in self._loose and ref.numel * ref.itemsize == self.sizes[number]
         return ref if filled else None
 
     def locate(self, tensors: Sequence[torch.Tensor]) -> Located | None:
@@ -184,14 +185,9 @@ def _is_lazy_view(tensor: torch.Tensor) -> bool:
 
 def _ref(number: int, tensor: torch.Tensor) -> TensorRef:
     offset = int(tensor.storage_offset())
-    return TensorRef(f"data/{number}", tensor.dtype, tuple(tensor.shape), tensor.stride(), offset)
+    return TensorRef(f"data/{number}", name_of(tensor.dtype), tuple(tensor.shape), tensor.stride(), offset)
 
 
 def _spans(ref: TensorRef, size_bytes: int) -> bool:
     """Whether a tensor reaches from the first byte of its storage to the last."""
     return size_bytes > 0 and ref.storage_offset == 0 and ref.stop_bytes == size_bytes
-
-
-def _storage_class(dtypes: Iterable[torch.dtype], size_bytes: int) -> str | None:
-    dtype, *others = dtypes
-    return None if others or size_bytes % dtype.itemsize else STORAGE_CLASSES.get(dtype)

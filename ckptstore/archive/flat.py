@@ -6,7 +6,6 @@ tokens are what the state was at that moment, and equal tokens, compared as mars
 
 from __future__ import annotations
 
-import marshal
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,42 +14,14 @@ from typing import Any
 import torch
 
 from ckptstore.archive.plain import AS_IT_IS, MAX_DEPTH, MAX_INT_BITS, checked_int, is_key, savable
+from ckptstore.archive.tokens import DICT, LIST, ORDERED, TENSOR, TUPLE, Section, Unfolding
 from ckptstore.errors import UnsavableState
 
-__all__ = ["Flat", "Section", "flatten"]
+__all__ = ["Flat", "flatten"]
 
-_TENSOR = ...
-_DICT, _ORDERED, _LIST, _TUPLE = range(4)
 _TEXT, _INTS = frozenset({str}), frozenset({int})
 _TENSOR_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 _SECTION_ITEMS = 16
-_MARSHAL_BY_VALUE = 2  # later versions refer back to objects met before, so the bytes of equal values can differ
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A large container inside a state, which need not be unfolded as long as it does not change.
-
-    Attributes:
-        tokens: what it consists of.
-        first_tensor: how many tensors come before it.
-        tensor_count: how many are its own.
-    """
-
-    tokens: list[Any]
-    first_tensor: int
-    tensor_count: int
-
-    def fingerprint(self) -> tuple[int, bytes] | None:
-        """Return what is equal for equal sections only; None where it holds what marshal does not write."""
-        try:
-            return self.first_tensor, marshal.dumps(self.tokens, _MARSHAL_BY_VALUE)
-        except ValueError:  # a dtype, a device, a torch.Size
-            return None
-
-    def unfold(self, tensors: Sequence[Any]) -> Any:
-        """Return the container, given what stands for each tensor of the whole state."""
-        return _Unfolding(self.tokens, tensors, self.first_tensor).next()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +42,7 @@ class Flat:
 
     def unfold(self, tensors: Sequence[Any]) -> Any:
         """Return the state with these in place of its tensors, and with its sections still folded."""
-        return _Unfolding(self.tokens, tensors, 0).next()
+        return Unfolding(self.tokens, tensors, 0).next()
 
 
 def flatten(state: Mapping[str, Any]) -> Flat:
@@ -101,7 +72,7 @@ class _Flattening:
     def add(self, value: Any, levels: int) -> None:
         kind = type(value)
         if kind in _TENSOR_TYPES:
-            self.tokens.append(_TENSOR)
+            self.tokens.append(TENSOR)
             self.tensors.append(value)
         elif kind in AS_IT_IS:
             self.tokens.append(value)
@@ -125,7 +96,7 @@ class _Flattening:
         self.tokens, self._in_section = outer, False
 
     def add_dict(self, value: dict[Any, Any], levels: int) -> None:
-        token = (_DICT, *value)
+        token = (DICT, *value)
         if _all_text(value):  # among numbers, 1 and True would count as the same
             token = self._seen.setdefault(token, token)
         elif not _are_keys(value):
@@ -139,23 +110,23 @@ class _Flattening:
             self._add_odd(value, levels)
             return
         attributes = vars(value)
-        self.tokens.append((_ORDERED, tuple(attributes), *value))
+        self.tokens.append((ORDERED, tuple(attributes), *value))
         self._add_all(value.values(), levels)
         self._add_all(attributes.values(), levels)
 
     def add_list(self, value: list[Any], levels: int) -> None:
-        self.tokens.append((_LIST, len(value)))
+        self.tokens.append((LIST, len(value)))
         self._add_all(value, levels)
 
     def add_tuple(self, value: tuple[Any, ...], levels: int) -> None:
-        self.tokens.append((_TUPLE, len(value)))
+        self.tokens.append((TUPLE, len(value)))
         self._add_all(value, levels)
 
     def _add_all(self, values: Any, levels: int) -> None:
         kinds = set(map(type, values))
         if kinds <= _TENSOR_TYPES:  # the many small dicts of an optimizer's state
             self.tensors.extend(values)
-            self.tokens.extend((_TENSOR,) * len(values))
+            self.tokens.extend((TENSOR,) * len(values))
         elif kinds <= AS_IT_IS or (kinds == _INTS and max(map(int.bit_length, values)) <= MAX_INT_BITS):
             self.tokens.extend(values)
         else:
@@ -190,36 +161,3 @@ def _is_sound_key(key: Any) -> bool:
     if type(key) is tuple:
         return all(map(_is_sound_key, key))
     return is_key(key) and (type(key) is not int or key.bit_length() <= MAX_INT_BITS)
-
-
-class _Unfolding:
-    """Tokens read one after the other."""
-
-    def __init__(self, tokens: Sequence[Any], tensors: Sequence[Any], first_tensor: int) -> None:
-        self._tokens = iter(tokens)
-        self._tensors = tensors
-        self._number = first_tensor
-
-    def next(self) -> Any:
-        """Return the value that the next tokens make up."""
-        token = next(self._tokens)
-        kind = type(token)
-        if token is _TENSOR:
-            self._number += 1
-            return self._tensors[self._number - 1]
-        if kind is Section:
-            self._number += token.tensor_count
-        if kind is not tuple:
-            return token
-        return self._container(*token)
-
-    def _container(self, code: int, *rest: Any) -> Any:
-        if code == _DICT:
-            return {key: self.next() for key in rest}
-        if code == _ORDERED:
-            names, *keys = rest
-            ordered = OrderedDict((key, self.next()) for key in keys)
-            vars(ordered).update({name: self.next() for name in names})
-            return ordered
-        items = [self.next() for _ in range(rest[0])]
-        return items if code == _LIST else tuple(items)

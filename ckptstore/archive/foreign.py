@@ -7,8 +7,6 @@ import pickle
 import zipfile
 from typing import Any
 
-import torch
-
 from ckptstore.archive.content import Content
 from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
 from ckptstore.objects import ByteRange
@@ -72,6 +70,8 @@ def _check_entries(archive: zipfile.ZipFile) -> None:
 
 
 def _torch_load(file: io.BytesIO, map_location: Any) -> Any:
+    import torch  # not above: what only tells such files apart does without it
+
     file.seek(0)
     try:
         return torch.load(file, map_location=map_location, weights_only=True)

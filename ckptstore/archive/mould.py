@@ -83,7 +83,7 @@ class Mould:
 
     def _is_aligned(self, number: int, ref: TensorRef) -> bool:
         start = self.layout.pieces[self.layout.piece_of(number)].start
-        return (self.layout.slots[number].offset - start) % ref.dtype.itemsize == 0
+        return (self.layout.slots[number].offset - start) % ref.itemsize == 0
 
     def stream(self, flat: Flat, image: Image) -> Stream:
         """Return the file of a state whose records are in an image.

@@ -11,32 +11,43 @@ import pickle
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
-from ckptstore.archive.blueprint import Blueprint
-from ckptstore.archive.flat import Section
+from ckptstore.archive.dtypes import name_of
 from ckptstore.archive.sections import SectionCache, WrittenSection
 from ckptstore.archive.tensors import TensorRef
+from ckptstore.archive.tokens import Section
 
-__all__ = ["pickled"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Storages", "pickled"]
 
 
-def pickled(state: Any, blueprint: Blueprint, cache: SectionCache) -> bytes:
+class Storages(Protocol):
+    """The records in which the tensors of a state lie, by number."""
+
+    def size_bytes(self, number: int) -> int:
+        """Return the length of a record."""
+
+    def storage_class(self, number: int) -> str | None:
+        """Return torch's name for its storage; None where dtypes are mixed, new or leave a remainder."""
+
+
+def pickled(state: Any, storages: Storages, cache: SectionCache) -> bytes:
     """Return the pickle of a state taken apart and unfolded with refs for its tensors.
 
     A section that is what it was when the cache last saw it is not pickled again; the bytes are the same.
     """
-    pickler = _Pickler(blueprint, cache)
+    pickler = _Pickler(storages, cache)
     pickler.write(state)
     return b"".join([b"\x80\x02", *pickler.parts, b"."])
 
 
 class _Pickler:
-    def __init__(self, blueprint: Blueprint, cache: SectionCache) -> None:
+    def __init__(self, storages: Storages, cache: SectionCache) -> None:
         self.parts: list[bytes] = []
-        self._blueprint = blueprint
+        self._storages = storages
         self._cache = cache
         self._section_number = 0
         self._memo: dict[bytes, int] = {}
@@ -110,7 +121,10 @@ class _Pickler:
             self._write_items(value, pickle.TUPLE)
 
     def write_set(self, value: set[Any]) -> None:
-        self._write_call("builtins", "set", sorted(value, key=_sort_key))
+        self._write_call("builtins", "set", sorted(value, key=self._sort_key))
+
+    def _sort_key(self, value: Any) -> bytes:
+        return pickled(value, self._storages, SectionCache(()))
 
     def write_dict(self, value: dict[Any, Any]) -> None:
         self._emit(pickle.EMPTY_DICT)
@@ -127,7 +141,10 @@ class _Pickler:
         self._write_call("torch", "Size", tuple(value))
 
     def write_dtype(self, value: torch.dtype) -> None:
-        self._write_global("torch", str(value).removeprefix("torch."))
+        self._write_dtype_name(name_of(value))
+
+    def _write_dtype_name(self, name: str) -> None:
+        self._write_global("torch", name)
 
     def write_device(self, value: torch.device) -> None:
         self._write_call("torch", "device", value.type, *([] if value.index is None else [value.index]))
@@ -167,21 +184,21 @@ class _Pickler:
     def write_ref(self, ref: TensorRef) -> None:
         """Write a tensor."""
         number = int(ref.record.removeprefix("data/"))
-        storage_class = self._blueprint.storage_class(number)
+        storage_class = self._storages.storage_class(number)
         self._write_global("torch._utils", "_rebuild_tensor_v2" if storage_class else "_rebuild_tensor_v3")
         self._emit(pickle.MARK)
-        self._write_storage(number, storage_class, ref.dtype.itemsize)
+        self._write_storage(number, storage_class, ref.itemsize)
         self.write_int(ref.storage_offset)
         self.write_tuple(ref.shape)
         self.write_tuple(ref.stride)
         self.write_bool(False)  # noqa: FBT003  # requires_grad
         self._write_call("collections", "OrderedDict")
         if storage_class is None:
-            self.write_dtype(ref.dtype)
+            self._write_dtype_name(ref.dtype_name)
         self._emit(pickle.TUPLE, pickle.REDUCE)
 
     def _write_storage(self, number: int, storage_class: str | None, item_size: int) -> None:
-        size_bytes = self._blueprint.size_bytes(number)
+        size_bytes = self._storages.size_bytes(number)
         self._emit(pickle.MARK)
         self.write_str("storage")
         self._write_global(*(("torch", storage_class) if storage_class else ("torch.storage", "UntypedStorage")))
@@ -193,25 +210,40 @@ class _Pickler:
 
 _SHORT_TUPLES = (pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
 
-_WRITERS: dict[type, Callable[[_Pickler, Any], None]] = {
-    type(None): _Pickler.write_none,
-    bool: _Pickler.write_bool,
-    int: _Pickler.write_int,
-    float: _Pickler.write_float,
-    str: _Pickler.write_str,
-    bytes: _Pickler.write_bytes,
-    complex: _Pickler.write_complex,
-    list: _Pickler.write_list,
-    tuple: _Pickler.write_tuple,
-    set: _Pickler.write_set,
-    dict: _Pickler.write_dict,
-    OrderedDict: _Pickler.write_ordered_dict,
-    torch.Size: _Pickler.write_size,
-    torch.dtype: _Pickler.write_dtype,
-    torch.device: _Pickler.write_device,
-    TensorRef: _Pickler.write_ref,
-    Section: _Pickler.write_section,
-}
+
+class _Writers(dict[type, Callable[[_Pickler, Any], None]]):
+    """What writes which type; those of torch join when one is met, and torch is there."""
+
+    def __missing__(self, kind: type) -> Callable[[_Pickler, Any], None]:
+        import torch
+
+        of_torch: dict[type, Callable[[_Pickler, Any], None]] = {
+            torch.Size: _Pickler.write_size,
+            torch.dtype: _Pickler.write_dtype,
+            torch.device: _Pickler.write_device,
+        }
+        self.update(of_torch)
+        return of_torch[kind]
+
+
+_WRITERS = _Writers(
+    {
+        type(None): _Pickler.write_none,
+        bool: _Pickler.write_bool,
+        int: _Pickler.write_int,
+        float: _Pickler.write_float,
+        str: _Pickler.write_str,
+        bytes: _Pickler.write_bytes,
+        complex: _Pickler.write_complex,
+        list: _Pickler.write_list,
+        tuple: _Pickler.write_tuple,
+        set: _Pickler.write_set,
+        dict: _Pickler.write_dict,
+        OrderedDict: _Pickler.write_ordered_dict,
+        TensorRef: _Pickler.write_ref,
+        Section: _Pickler.write_section,
+    }
+)
 
 
 def _indexed(short: bytes, long: bytes, number: int) -> bytes:
@@ -221,7 +253,3 @@ def _indexed(short: bytes, long: bytes, number: int) -> bytes:
 def _unicode(value: str) -> bytes:
     encoded = value.encode("utf-8", "surrogatepass")
     return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
-
-
-def _sort_key(value: Any) -> bytes:
-    return pickled(value, Blueprint((), lasting=False), SectionCache(()))

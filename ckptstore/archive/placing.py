@@ -11,7 +11,8 @@ from ckptstore.archive.container import Record
 from ckptstore.archive.fetching import Stretch, fetched, fresh_memory
 from ckptstore.archive.index import Index, naming
 from ckptstore.archive.reading import MapLocation, placed
-from ckptstore.archive.tensors import TensorRef, storage_of
+from ckptstore.archive.storages import storage_of
+from ckptstore.archive.tensors import TensorRef
 from ckptstore.store import Store
 
 __all__ = ["Places", "can_be_placed", "fill", "read_around", "unshared"]
@@ -41,7 +42,7 @@ def can_be_placed(index: Index, ref: TensorRef, tensor: torch.Tensor) -> bool:
     plain = type(tensor) in {torch.Tensor, torch.nn.Parameter} and tensor.layout is torch.strided
     if not plain or tensor.is_meta or tensor.is_conj() or tensor.is_neg():
         return False
-    whole = ref.storage_offset == 0 and ref.numel * ref.dtype.itemsize == _record(index, ref).size_bytes
+    whole = ref.storage_offset == 0 and ref.numel * ref.itemsize == _record(index, ref).size_bytes
     alike = (tensor.dtype, tuple(tensor.shape)) == (ref.dtype, ref.shape)
     order = _order(ref.shape, ref.stride)
     return whole and alike and order is not None and order == _order(ref.shape, tensor.stride())

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
-from ckptstore.archive.tensors import DTYPES, stop_bytes
+from ckptstore.archive.dtypes import DTYPES, name_of
+from ckptstore.archive.tensors import stop_bytes
 from ckptstore.errors import UnsavableState
 
 __all__ = ["AS_IT_IS", "MAX_DEPTH", "Placing", "check_tensor", "checked_int", "in_cpu_memory", "is_key", "savable"]
@@ -139,7 +140,7 @@ def check_tensor(value: torch.Tensor, path: str) -> None:
         raise UnsavableState(f"{path} is on the meta device and has no values; materialize it, then save")
     if odd := _oddity(value):
         raise UnsavableState(f"{path} is a {odd} tensor; save the dense tensors that it is made of")
-    needed = stop_bytes(value.shape, value.stride(), int(value.storage_offset()), value.dtype)
+    needed = stop_bytes(value.shape, value.stride(), int(value.storage_offset()), value.itemsize)
     if needed > (size_bytes := value.untyped_storage().nbytes()):
         raise UnsavableState(
             f"{path} has {size_bytes} bytes of memory where it needs {needed}; "
@@ -154,7 +155,8 @@ def _oddity(value: torch.Tensor) -> str:
         return "quantized"
     if value.layout is not torch.strided:
         return str(value.layout).removeprefix("torch.")
-    return "" if value.dtype in DTYPES else str(value.dtype).removeprefix("torch.")
+    name = name_of(value.dtype)
+    return "" if name in DTYPES else name
 
 
 def _scalar(value: Any, path: str) -> Any:

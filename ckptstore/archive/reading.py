@@ -12,7 +12,7 @@ from ckptstore.archive.content import PlainContent, content_of
 from ckptstore.archive.fetching import fetched
 from ckptstore.archive.foreign import load_foreign
 from ckptstore.archive.index import Contents, Index, check_record, contents_of, naming
-from ckptstore.archive.tensors import storage_of
+from ckptstore.archive.storages import storage_of
 from ckptstore.errors import UnsupportedOperation
 from ckptstore.store import ObjectInfo, Store
 

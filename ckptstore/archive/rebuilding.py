@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from ckptstore.archive.tensors import DTYPES, STORAGE_CLASSES, TensorRef
+from ckptstore.archive.dtypes import DTYPES, torch_dtype
+from ckptstore.archive.tensors import TensorRef
 from ckptstore.errors import CorruptCheckpoint, UnsupportedFormat
 
 __all__ = ["Builder"]
@@ -17,7 +16,7 @@ __all__ = ["Builder"]
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """A name that stands for a function or a class; it only ever selects an entry of a table."""
+    """A name that stands for a function, a class or a dtype; it only ever selects an entry of a table."""
 
     name: str
 
@@ -25,7 +24,7 @@ class _Name:
 @dataclass(frozen=True, slots=True)
 class _Storage:
     record: str
-    dtype: torch.dtype | None
+    dtype_name: str | None
     size_bytes: int
 
 
@@ -40,25 +39,27 @@ class Builder:
     def __init__(self, sizes: Mapping[str, int], tensor: Callable[[TensorRef], Any]) -> None:
         self._sizes = sizes
         self._tensor = tensor
+        self._names_dtypes = False
         self._calls: dict[str, Callable[..., Any]] = {
             "torch._utils _rebuild_tensor_v2": self._rebuild,
             "torch._utils _rebuild_tensor_v3": self._rebuild,
             "collections OrderedDict": OrderedDict,
-            "torch Size": torch.Size,
-            "torch device": torch.device,
+            "torch Size": _size,
+            "torch device": _device,
             "_codecs encode": _encode,
             "builtins set": set,
             "builtins complex": complex,
         }
 
     def named(self, name: str) -> Any:
-        """Return what a name stands for: a dtype, or something that `call` and `storage` take.
+        """Return what stands for a name until `call`, `storage` or `finished` takes it.
 
         Raises:
             UnsupportedFormat: it is not in the table.
         """
-        if name in _CONSTANTS:
-            return _CONSTANTS[name]
+        if name in _DTYPES:
+            self._names_dtypes = True
+            return _Name(name)
         if name in self._calls or name in _STORAGES:
             return _Name(name)
         raise UnsupportedFormat(f"it holds {name.replace(' ', '.')}, which is never executed")
@@ -82,19 +83,63 @@ class Builder:
         kind, storage_class, number, _location, count = persistent_id
         if kind != "storage" or type(count) is not int or storage_class.name not in _STORAGES:
             raise CorruptCheckpoint("its metadata names a storage in a way that makes no sense")
-        record, dtype = f"data/{number}", _STORAGES[storage_class.name]
-        if self._sizes.get(record) != count * (dtype.itemsize if dtype else 1):
+        record, dtype_name = f"data/{number}", _STORAGES[storage_class.name]
+        if self._sizes.get(record) != count * (DTYPES[dtype_name].itemsize if dtype_name else 1):
             raise CorruptCheckpoint(f"record {record} is absent or not of the size that its metadata gives")
-        return _Storage(record, dtype, self._sizes[record])
+        return _Storage(record, dtype_name, self._sizes[record])
+
+    def finished(self, state: Any) -> Any:
+        """Return the whole state with dtypes in it, where so far their names stand."""
+        return _Finishing().finished(state) if self._names_dtypes else state
 
     def _rebuild(self, storage: _Storage, offset: int, shape: Any, stride: Any, *rest: Any) -> Any:
         _requires_grad, _hooks, *own = rest
-        (dtype,) = own or [storage.dtype]
-        if dtype not in DTYPES or type(shape) is not tuple or type(stride) is not tuple:
+        (dtype_name,) = [_DTYPES.get(name.name) for name in own] or [storage.dtype_name]
+        if dtype_name is None or type(shape) is not tuple or type(stride) is not tuple:
             raise CorruptCheckpoint(f"a tensor in {storage.record} has no dtype, shape or stride")
-        ref = TensorRef(storage.record, dtype, shape, stride, offset)
+        ref = TensorRef(storage.record, dtype_name, shape, stride, offset)
         ref.check_within(storage.size_bytes)
         return self._tensor(ref)
+
+
+def _size(*arguments: Any) -> Any:
+    import torch  # not above: few states hold more of torch than tensors, and those are described without it
+
+    return torch.Size(*arguments)
+
+
+def _device(*arguments: Any) -> Any:
+    import torch
+
+    return torch.device(*arguments)
+
+
+class _Finishing:
+    """Puts dtypes in place of their names, in containers that a damaged file may have made contain themselves."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Any, Any]] = {}  # what is replaced stays, so that no other takes its id
+
+    def finished(self, value: Any) -> Any:
+        if type(value) is _Name and value.name in _DTYPES:
+            return torch_dtype(_DTYPES[value.name])
+        if type(value) not in (dict, OrderedDict, list, tuple):
+            return value
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value, value
+            self._seen[id(value)] = value, self._container(value)
+        return self._seen[id(value)][1]
+
+    def _container(self, value: Any) -> Any:
+        if type(value) is tuple:
+            return tuple(map(self.finished, value))
+        if type(value) is list:
+            value[:] = map(self.finished, value)
+            return value
+        value.update([(key, self.finished(item)) for key, item in value.items()])
+        if type(value) is OrderedDict:
+            self.finished(vars(value))
+        return value
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -103,7 +148,6 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
-_CONSTANTS = {f"torch {str(dtype).removeprefix('torch.')}": dtype for dtype in DTYPES}
-_STORAGES = {f"torch {name}": dtype for dtype, name in STORAGE_CLASSES.items()} | {
-    "torch.storage UntypedStorage": None
-}
+_DTYPES = {f"torch {name}": name for name in DTYPES}
+_STORAGES: dict[str, str | None] = {f"torch {dtype.storage}": name for name, dtype in DTYPES.items() if dtype.storage}
+_STORAGES["torch.storage UntypedStorage"] = None

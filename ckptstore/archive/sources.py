@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from ckptstore.archive.tensors import storage_view
+from ckptstore.archive.storages import storage_view
 from ckptstore.objects import Buffer
 
 __all__ = ["FETCHED_BYTES", "Here", "OnDevice", "Source", "fetched", "source_of"]

@@ -58,7 +58,7 @@ class _Machine:
                 )
             act(self)
         (state,) = self._stack
-        return state
+        return self._builder.finished(state)
 
     def _take(self, count: int) -> bytes:
         start, self._position = self._position, self._position + count

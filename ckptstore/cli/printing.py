@@ -117,7 +117,7 @@ def _tensors(index: Index) -> Iterator[dict[str, Any]]:
             record = records[ref.record]
             yield {
                 "name": name,
-                "dtype": str(ref.dtype).removeprefix("torch."),
+                "dtype": ref.dtype_name,
                 "shape": list(ref.shape),
                 "record": ref.record,
                 "size_bytes": record.size_bytes,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ckptstore.archive.container import FIXED_RECORDS, METADATA, is_marked
 from ckptstore.archive.content import PlainContent
+from ckptstore.archive.dtypes import DTYPES
 from ckptstore.archive.foreign import is_foreign
 from ckptstore.archive.index import Contents, contents_of
 from ckptstore.archive.tensors import TensorRef
@@ -67,7 +68,7 @@ def _pieces(contents: Contents) -> list[Piece]:
     widths: dict[str, int] = {}
 
     def note(ref: TensorRef) -> None:
-        size = ref.dtype.itemsize // (2 if ref.dtype.is_complex else 1)
+        size = ref.itemsize // DTYPES[ref.dtype_name].numbers
         widths.setdefault(ref.record, min(size, _LARGEST_WIDTH))
 
     contents.state_of(note)

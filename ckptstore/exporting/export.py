@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ckptstore.archive import Index, TensorRef
-from ckptstore.archive.index import naming
+from ckptstore.archive.index import Index, naming
+from ckptstore.archive.tensors import TensorRef
+from ckptstore.choosing import choose_step, index_of
 from ckptstore.errors import CorruptCheckpoint, InvalidURL, KeyExists, KeyNotFound
 from ckptstore.experiment import Experiment, chosen_hashes
 from ckptstore.exporting.safetensors import SafetensorsFile
 from ckptstore.exporting.torchfile import TorchFile
-from ckptstore.loading import choose_step, index_of
 from ckptstore.objects import Buffer
 from ckptstore.opening import StoreLike, open_store, opened
 from ckptstore.progress import Progress, Silent

@@ -13,37 +13,16 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-import torch
-
-from ckptstore.archive import Index, Record, TensorRef, storage_of
-from ckptstore.archive.index import check_record
-from ckptstore.archive.tensors import storage_view
+from ckptstore.archive.container import Record
+from ckptstore.archive.dtypes import DTYPES
+from ckptstore.archive.index import Index, check_record
+from ckptstore.archive.tensors import TensorRef
 from ckptstore.errors import UnsavableState
 from ckptstore.exporting.streams import check_records, pieces, verified
 from ckptstore.objects import Buffer, ByteRange
 
 __all__ = ["SafetensorsFile"]
 
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-    torch.uint16: "U16",
-    torch.uint32: "U32",
-    torch.uint64: "U64",
-    torch.complex64: "C64",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
-}
 _METADATA = "__metadata__"
 _ALIGNMENT = 8
 _MAX_HEADER_BYTES = 100_000_000
@@ -57,13 +36,12 @@ class _Tensor:
 
     @property
     def size_bytes(self) -> int:
-        return self.ref.numel * self.ref.dtype.itemsize
+        return self.ref.numel * self.ref.itemsize
 
     @property
     def form(self) -> Literal["whole", "slice", "strided"]:
         """Whether it is all of its record, some bytes of it in order, or scattered over it."""
-        shape, stride = self.ref.shape, self.ref.stride
-        if not torch.empty_strided(shape, stride, dtype=torch.uint8, device="meta").is_contiguous():
+        if not self.ref.is_contiguous:
             return "strided"
         return "whole" if self.size_bytes == self.record.size_bytes else "slice"
 
@@ -84,12 +62,13 @@ class SafetensorsFile:
     """
 
     def __init__(self, index: Index, refs: Mapping[str, TensorRef], metadata: Mapping[str, str]) -> None:
-        if unknown := [f"{name} ({ref.dtype})" for name, ref in refs.items() if ref.dtype not in _DTYPES]:
+        unknown = [f"{name} (torch.{ref.dtype_name})" for name, ref in refs.items() if _dtype(ref) is None]
+        if unknown:
             raise UnsavableState(f"safetensors has no such dtype: {', '.join(unknown)}; export to='pt'")
         records = {record.name: record for record in index.records}
         tensors = [_Tensor(name, ref, records[ref.record]) for name, ref in refs.items()]
         self._index = index
-        self._tensors = sorted(tensors, key=lambda tensor: (-tensor.ref.dtype.itemsize, _place(tensor)))
+        self._tensors = sorted(tensors, key=lambda tensor: (-tensor.ref.itemsize, _place(tensor)))
         self._header = _header(self._tensors, metadata)
         self.size_bytes = len(self._header) + sum(tensor.size_bytes for tensor in tensors)
 
@@ -110,8 +89,19 @@ class SafetensorsFile:
         record = tensor.record
         (data,) = self._index.content.read([ByteRange(record.offset, record.size_bytes)])
         check_record(record, data)
-        elements = tensor.ref.view(storage_of(data)).contiguous()
-        return storage_view(elements.untyped_storage())
+        return _contiguous(tensor.ref, data)
+
+
+def _contiguous(ref: TensorRef, data: memoryview) -> memoryview:
+    import numpy as np  # not above: few checkpoints hold such tensors
+
+    start, strides = ref.storage_offset * ref.itemsize, [step * ref.itemsize for step in ref.stride]
+    elements = np.ndarray(ref.shape, f"u{ref.itemsize}", data, start, strides)
+    return np.ascontiguousarray(elements).data.cast("B")
+
+
+def _dtype(ref: TensorRef) -> str | None:
+    return DTYPES[ref.dtype_name].safetensors
 
 
 def _place(tensor: _Tensor) -> tuple[int, int]:
@@ -119,7 +109,7 @@ def _place(tensor: _Tensor) -> tuple[int, int]:
 
 
 def _ranges(tensor: _Tensor) -> list[ByteRange]:
-    start = tensor.record.offset + tensor.ref.storage_offset * tensor.ref.dtype.itemsize
+    start = tensor.record.offset + tensor.ref.storage_offset * tensor.ref.itemsize
     return pieces(start, tensor.size_bytes)
 
 
@@ -130,7 +120,7 @@ def _header(tensors: list[_Tensor], metadata: Mapping[str, str]) -> bytes:
         if tensor.name == _METADATA:
             raise UnsavableState(f"safetensors keeps the name {_METADATA!r} for itself; export to='pt'")
         stop = start + tensor.size_bytes
-        dtype, shape = _DTYPES[tensor.ref.dtype], list(tensor.ref.shape)
+        dtype, shape = _dtype(tensor.ref), list(tensor.ref.shape)
         entries[tensor.name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
         start = stop
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()

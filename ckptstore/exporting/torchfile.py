@@ -6,22 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from ckptstore.archive import Index, Record, TensorRef
-from ckptstore.archive.blueprint import Blueprint
 from ckptstore.archive.container import (
     FIXED_RECORDS,
     METADATA,
+    Record,
     central_directory,
     ending,
     lay_out,
     local_header,
 )
 from ckptstore.archive.crc import crc32
+from ckptstore.archive.dtypes import storage_class
+from ckptstore.archive.index import Index
 from ckptstore.archive.pickling import pickled
 from ckptstore.archive.sections import SectionCache
-from ckptstore.archive.tensors import STORAGE_CLASSES
+from ckptstore.archive.tensors import TensorRef
 from ckptstore.exporting.streams import verified
 from ckptstore.objects import Buffer
 
@@ -67,14 +66,13 @@ class TorchFile:
         yield self._end
 
 
-class _Carried(Blueprint):
+class _Carried:
     """Storages that lie in another file, numbered in the order of their first tensor."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        super().__init__((), lasting=False)
         self._by_name = {record.name: record for record in records}
         self._renumbered: dict[str, int] = {}
-        self._dtypes_of: list[set[torch.dtype]] = []
+        self._dtypes_of: list[set[str]] = []
 
     def renumbered(self, value: Any) -> Any:
         """Return a copy of a state whose `TensorRef`s name the new numbers."""
@@ -92,7 +90,7 @@ class _Carried(Blueprint):
         number = self._renumbered.setdefault(ref.record, len(self._renumbered))
         if number == len(self._dtypes_of):
             self._dtypes_of.append(set())
-        self._dtypes_of[number].add(ref.dtype)
+        self._dtypes_of[number].add(ref.dtype_name)
         return number
 
     @property
@@ -106,5 +104,4 @@ class _Carried(Blueprint):
 
     def storage_class(self, number: int) -> str | None:
         """Return torch's name for a storage of one dtype; None where dtypes are mixed, new or leave a remainder."""
-        dtype, *others = self._dtypes_of[number]
-        return None if others or self.size_bytes(number) % dtype.itemsize else STORAGE_CLASSES.get(dtype)
+        return storage_class(self._dtypes_of[number], self.size_bytes(number))

@@ -12,6 +12,8 @@ import torch
 
 from ckptstore import archive, keys
 from ckptstore.architecture import prepare_architecture_if_possible, write_architecture
+from ckptstore.checkpoints import CHECKPOINT_FORMAT
+from ckptstore.choosing import index_of
 from ckptstore.errors import (
     CheckpointNotFound,
     CkptStoreError,
@@ -26,11 +28,10 @@ from ckptstore.identity import HashOptions, Identity, establish
 from ckptstore.importing.contents import OldContents, read_contents, shape_digest
 from ckptstore.importing.folder import OldCheckpoint, read_folder
 from ckptstore.importing.report import ImportOutcome, ImportReport
-from ckptstore.loading import index_of
 from ckptstore.objects import ByteRange
 from ckptstore.opening import StoreLike, opened
 from ckptstore.progress import Progress, Silent
-from ckptstore.saving import CHECKPOINT_FORMAT, plain_metadata
+from ckptstore.saving import plain_metadata
 from ckptstore.store import ObjectInfo, Store, redact
 
 __all__ = ["import_checkpoints"]

@@ -121,7 +121,8 @@ def collect_garbage(
 def _suspicions(store: Store, progress: Progress) -> Iterator[Callable[[datetime], _Suspect]]:
     """Yield for everything that may be garbage what judges it, given the time before which it must be written."""
     for upload in store.list_uploads(keys.CHECKPOINTS):
-        yield partial(_judged_upload, store, upload)
+        if keys.parse_key(upload.key) or upload.key.startswith(PROBE_PREFIX):
+            yield partial(_judged_upload, store, upload)
     earlier: ObjectInfo | None = None
     for info in store.list(keys.CHECKPOINTS):
         parsed = keys.parse_key(info.key)

@@ -13,8 +13,8 @@ from ckptstore.archive.container import Record, central_directory, ending, is_ma
 from ckptstore.archive.content import PlainContent
 from ckptstore.archive.crc import crc32
 from ckptstore.archive.index import Contents, contents_of
+from ckptstore.checkpoints import CHECKPOINT_FORMAT
 from ckptstore.errors import CorruptCheckpoint, NewerFormat
-from ckptstore.saving import CHECKPOINT_FORMAT
 from ckptstore.store import ObjectInfo, Store
 from ckptstore.verifying.foreign import check_foreign
 from ckptstore.verifying.streaming import Checked, streamed
