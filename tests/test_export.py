@@ -226,9 +226,10 @@ def test_a_file_of_torch_save_has_no_index_to_export_from(tmp_path):
 def test_an_export_and_a_look_at_every_byte_load_no_torch(tmp_path, to, compressed):
     with CheckpointManagerV2(tmp_path / "runs") as manager:
         manager.update_experiment_hash(Odd())
-        manager.save_model_checkpoint(Odd(), step=1)
+        for step in (1, 2):
+            manager.save_model_checkpoint(Odd(), step=step)
     if compressed:
-        compress(tmp_path / "runs", steps=[1])
+        assert compress(tmp_path / "runs", steps=[1]).changed
     program = (
         "import sys; from ckptstore import compress, export_checkpoint, verify\n"
         f"export_checkpoint('runs', {manager.exp_hash!r}, 1, 'model.{to}', to={to!r})\n"
