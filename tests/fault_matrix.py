@@ -204,6 +204,7 @@ def run(place: Place, operation: Operation, fault: Fault) -> Outcome:
     elapsed = time.monotonic() - started
     requests = len(place.proxy.requests)
     place.proxy.faults = []
+    place.proxy.settle()
     wrong += [f"took {elapsed:.0f} s"] * (elapsed > HANG_S)
     wrong += _wrong_objects(place, operation, failed=error is not None)
     wrong += ["an upload is left"] * bool(place.uploads())

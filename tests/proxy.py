@@ -18,12 +18,13 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 _UPSTREAM_TIMEOUT_S = 60
+_READ_BYTES = 65_536
 _OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "expect"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -60,7 +61,7 @@ class Link:
         return self._handler.forwarded(request or self.request)
 
     def forward_part(self, size_bytes: int) -> None:
-        """Send the server the beginning of the request, and hang up."""
+        """Send the server the beginning of the request and no more, and wait for it to hang up."""
         self._handler.forward_part(self.request, size_bytes)
 
     def answer(self, answer: Message, *, only_bytes: int | None = None) -> None:
@@ -219,6 +220,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._requests: list[Message] = []
         self._faults: Mapping[Fault, int] = {}
+        self._forwarding = 0
+        self._forwarded = threading.Condition()
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -245,6 +248,23 @@ class Proxy:
             counts = {fault: self._faults[fault] + 1 for fault in matching}
             self._faults = {**self._faults, **counts}
         return next((fault for fault, count in counts.items() if fault.meets(count)), Fault())
+
+    @contextmanager
+    def forwarding(self) -> Iterator[None]:
+        """Count a request that the server has, and may still obey when its client has long given up."""
+        with self._forwarded:
+            self._forwarding += 1
+        try:
+            yield
+        finally:
+            with self._forwarded:
+                self._forwarding -= 1
+                self._forwarded.notify_all()
+
+    def settle(self) -> None:
+        """Wait until the server has nothing left to do."""
+        with self._forwarded:
+            self._forwarded.wait_for(lambda: not self._forwarding)
 
 
 class _Server(ThreadingHTTPServer):
@@ -276,16 +296,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def forwarded(self, request: Message) -> Message:
-        upstream = self._sent(request, request.body)
-        try:
+        with self.server.proxy.forwarding(), closing(self._sent(request, request.body)) as upstream:
             answer = upstream.getresponse()
-            body = answer.read()
-            return Message(f"{answer.status} {answer.reason}", answer.getheaders(), body)
-        finally:
-            upstream.close()
+            return Message(f"{answer.status} {answer.reason}", answer.getheaders(), answer.read())
 
     def forward_part(self, request: Message, size_bytes: int) -> None:
-        self._sent(request, request.body[:size_bytes]).close()
+        with self.server.proxy.forwarding(), closing(self._sent(request, request.body[:size_bytes])) as upstream:
+            upstream.sock.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                while upstream.sock.recv(_READ_BYTES):
+                    """What it says of half a request does not matter."""
 
     def answer(self, answer: Message, only_bytes: int | None) -> None:
         proxy = self.server.proxy

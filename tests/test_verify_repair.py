@@ -209,8 +209,8 @@ def test_a_store_is_not_repaired_from_itself(tmp_path):
 def test_verifying_and_repairing_a_large_checkpoint_takes_little_memory(tmp_path):
     store = folder(tmp_path / "a")
     exp_hash = new_experiment(store, steps=())
-    state = {"format": 1, "step": 1, "exp_hash": exp_hash, "model_state_dict": {"w": torch.zeros(24, 2**20)}}
-    store.put(keys.checkpoint_key(exp_hash, 1), plan(state).buffers())  # 96 MiB
+    state = {"format": 1, "step": 1, "exp_hash": exp_hash, "model_state_dict": {"w": torch.zeros(64, 2**20)}}
+    store.put(keys.checkpoint_key(exp_hash, 1), plan(state).buffers())  # 256 MiB
     copied(store, folder(tmp_path / "b"))
     flip_in_place = tmp_path / "b" / keys.checkpoint_key(exp_hash, 1)
     with flip_in_place.open("r+b") as file:
@@ -227,4 +227,4 @@ print(report.ok, report.findings[0].outcome, used() - before)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert said[:2] == ["True", "repaired"]
-    assert int(said[2]) < 80  # the same for one of 400 MiB
+    assert int(said[2]) < 110  # 77 for 96 MiB, 256 and 512
