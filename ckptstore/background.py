@@ -25,13 +25,14 @@ class Job:
     """One save to run.
 
     Attributes:
-        act: does it; is handed a function to call whenever bytes have moved.
+        act: does it; is handed a function to call whenever bytes have moved. Returns what is left to do once it is
+            known to be durable: that cannot fail it any more.
         discard: gives its memory back; called once, whether it ran or not.
         name: for messages.
         key: what it writes.
     """
 
-    act: Callable[[Callable[[], None]], None]
+    act: Callable[[Callable[[], None]], Callable[[], None]]
     discard: Callable[[], None]
     name: str
     key: str
@@ -42,11 +43,15 @@ class Job:
         """Run it and record how it ended."""
         try:
             self._progress()
-            self.act(self._progress)
+            rest = self.act(self._progress)
         except BaseException as error:  # noqa: BLE001  # handed to whoever asks, and to the next call
             self._end(error)
-        else:
-            self._end(None)
+            return
+        self._end(None)
+        try:
+            rest()
+        except BaseException as error:  # noqa: BLE001  # nothing may say that what is durable was lost
+            logger.warning("%s is durable, but what follows it failed: %s", self.name, error)
 
     def give_up(self, error: Exception) -> None:
         """End it for those who wait; what still runs publishes nothing, unless the store has every byte already."""
@@ -63,6 +68,7 @@ class Job:
             self.discard()
         except BaseException as failure:  # noqa: BLE001  # a device that failed fails whoever waits for it again
             error = error or failure
+        self.progressed = time.monotonic()
         with contextlib.suppress(InvalidStateError):  # it was given up meanwhile
             if error is None:
                 self.outcome.set_result(None)
@@ -159,9 +165,7 @@ class BackgroundSaver:
         self._begin_again_after_fork()
         with self._changed:
             job = self._running
-            if job is None or job.outcome.done():
-                return
-            if time.monotonic() - job.progressed > self._deadline_s:
+            if job is not None and time.monotonic() - job.progressed > self._deadline_s:
                 self._give_up(job)
 
     def report(self) -> None:
@@ -218,7 +222,7 @@ class BackgroundSaver:
         self._changed.notify_all()
 
     def _is_contested(self, key: str) -> bool:
-        return any(job.key == key for job in self._given_up)
+        return any(job.key == key and job.outcome.exception() is not None for job in self._given_up)
 
     def _wait_until_idle(self, started: Collection[Job] | None = None) -> None:
         with self._changed:
@@ -227,12 +231,15 @@ class BackgroundSaver:
                 self.give_up_if_stalled()
 
     def _give_up(self, job: Job) -> None:
-        error = SaveStalled(
-            f"{job.name} moved no byte for {self._deadline_s:g} s and was given up; is the store alive?"
-        )
-        job.give_up(error)
         self._given_up.append(job)
-        self._failures.append((job, error))
+        if job.outcome.done():
+            logger.warning("%s is durable; what follows it takes longer than %g s", job.name, self._deadline_s)
+        else:
+            error = SaveStalled(
+                f"{job.name} moved no byte for {self._deadline_s:g} s and was given up; is the store alive?"
+            )
+            job.give_up(error)
+            self._failures.append((job, error))
         self._next()
 
     def _drop_waiting(self) -> None:

@@ -93,29 +93,30 @@ class CheckpointManagerV2:
         flush_on_sigterm: bool = False,
         keep: RetentionPolicy | None = None,
     ) -> None:
-        if isinstance(root_log_dir, Store):
-            if storage_options:
-                raise ValueError("storage_options go with a path or URL; a Store has its own")
-            self._store, self._owns_store = root_log_dir, False
-        else:
-            self._store, self._owns_store = open_store(root_log_dir, **(storage_options or {})), True
         ignored = ignore if isinstance(ignore, str) else tuple(ignore)
         plain_config({}, ignore=ignored)  # says what is wrong with it
         check_writer_rank(writer_rank)
         options = HashOptions(ignore=tuple(ignored), forward_source=forward_source, record_uids=record_uids)
+        retention = None if keep is None else Retention(keep)
+        checked_parent = None if parent is None else keys.check_hash(parent)
+        saver = BackgroundSaver(policy=save_policy, on_error=on_error, deadline_s=save_deadline_s)
+        if isinstance(root_log_dir, Store):
+            if storage_options:
+                raise ValueError("storage_options go with a path or URL; a Store has its own")
+            self._store, self._owns_store = root_log_dir, False
+        else:  # last: what is refused before leaves nothing open
+            self._store, self._owns_store = open_store(root_log_dir, **(storage_options or {})), True
         self._session = Session(
             self._store,
             options,
-            parent=parent,
+            parent=checked_parent,
             writer_rank=writer_rank,
             save_rng=save_rng,
-            retention=None if keep is None else Retention(keep),
+            retention=retention,
         )
         self._data_h5_path = data_h5_path
         self._writer_rank = writer_rank
-        self._writer = CheckpointWriter(
-            BackgroundSaver(policy=save_policy, on_error=on_error, deadline_s=save_deadline_s)
-        )
+        self._writer = CheckpointWriter(saver)
         self._preemption = Preemption(self._writer.flush_started)
         if flush_on_sigterm:
             self._preemption.flush_on(signal.SIGTERM)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from ckptstore import keys
 from ckptstore.architecture import PreparedArchitecture, prepare_architecture_if_possible
 from ckptstore.backups import BackupSource
 from ckptstore.checkpoints import CheckpointRecord
@@ -79,7 +78,7 @@ class Session:
         self._save_rng = save_rng
         self._retention = retention
         self._identity = Identity()
-        self._parent = None if parent is None else keys.check_hash(parent)
+        self._parent = parent
         self._resumed_from: dict[str, Any] | None = None
         self._architectures: weakref.WeakKeyDictionary[torch.nn.Module, _Architecture] = weakref.WeakKeyDictionary()
         self._highest_steps: defaultdict[str, int] = defaultdict(lambda: -1)

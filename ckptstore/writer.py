@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ckptstore import archive, keys
@@ -34,7 +35,7 @@ class Save:
     step: int
     state: Mapping[str, Any]
     architecture: PreparedArchitecture | None
-    committed: Callable[[ObjectInfo], None] | None = None
+    committed: Callable[[ObjectInfo], None]
 
     @property
     def key(self) -> str:
@@ -60,7 +61,7 @@ class CheckpointWriter:
         with self._saver.turn:
             self._saver.wait()
             self._saver.wait_for_given_up(save.key)
-            _put(save, _Buffers(planned, lambda: None))
+            _put(save, _Buffers(planned, lambda: None))()
         self._saver.report()
 
     def start(self, save: Save, began: float) -> SaveHandle:
@@ -99,16 +100,16 @@ class CheckpointWriter:
         self._saver.report()
 
 
-def _write(save: Save, snapshot: Snapshot, progress: Callable[[], None]) -> None:
-    _put(save, _Buffers(snapshot.stream(), progress))
+def _write(save: Save, snapshot: Snapshot, progress: Callable[[], None]) -> Callable[[], None]:
+    return _put(save, _Buffers(snapshot.stream(), progress))
 
 
-def _put(save: Save, buffers: Iterable[memoryview]) -> None:
+def _put(save: Save, buffers: Iterable[memoryview]) -> Callable[[], None]:
+    """Write a checkpoint; return what its commit calls for."""
     if save.architecture is not None:
         write_architecture(save.experiment, save.architecture)
     saved = save.experiment.store.put(save.key, buffers)
-    if save.committed is not None:
-        save.committed(saved)
+    return partial(save.committed, saved)
 
 
 class _Buffers:

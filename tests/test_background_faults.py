@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from ckptstore import CheckpointManagerV2
 from ckptstore.background import BackgroundSaver, Job
 from ckptstore.errors import SaveStalled
+from ckptstore.retention import Latest
 from ckptstore.testing import FaultyStore
 from ckptstore_backends.memory import MemoryStore
 from tests.models import Job as Training
@@ -255,12 +256,16 @@ def test_a_manager_can_be_made_while_the_program_ends(tmp_path):
         assert manager.get_checkpoint_info(exp_hash)["steps"] == [1, 2]
 
 
+def _nothing_more():
+    """What is left to do after most saves."""
+
+
 def test_an_error_that_comes_again_when_memory_is_given_back_is_told_at_once():
     def fail(_progress=None):
         raise RuntimeError("an illegal memory access was encountered")
 
     saver = BackgroundSaver(policy="wait", on_error="raise", deadline_s=60)
-    for act in (fail, lambda _progress: None):
+    for act in (fail, lambda _progress: _nothing_more):
         job = Job(act, fail, "save of step 1", "k")
         with saver.turn:
             saver.start(job)
@@ -276,14 +281,61 @@ def test_where_no_thread_can_begin_a_save_is_made_at_once(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     saver, done = BackgroundSaver(policy="wait", on_error="raise", deadline_s=60), []
+
+    def save(_progress):
+        done.append("saved")
+        return _nothing_more
+
     monkeypatch.setattr(threading.Thread, "start", refuse)
     for name in ("save of step 1", "save of step 2"):
-        job = Job(lambda _progress: done.append("saved"), lambda: done.append("discarded"), name, "k")
+        job = Job(save, lambda: done.append("discarded"), name, "k")
         with saver.turn:
             saver.make_room()
             saver.start(job)
         assert job.outcome.done()
     assert done.count("saved") == 2
+
+
+class SlowDeletion(FaultyStore):
+    """A store whose deletions wait until they are let through."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(uuid.uuid4().hex))
+        self.opened = threading.Event()
+
+    def _delete(self, keys):
+        assert self.opened.wait(60)
+        super()._delete(keys)
+
+
+def test_a_save_is_not_called_lost_when_the_pruning_that_follows_it_hangs(caplog):
+    store = SlowDeletion()
+    manager = CheckpointManagerV2(store, keep=Latest(1), save_deadline_s=0.5)
+    manager.update_experiment_hash(Net())
+    manager.save_model_checkpoint(Net(), step=1)
+    handle = manager.save_model_checkpoint(Net(), step=2, blocking=False)
+    assert handle.result(60).exists()
+    manager.flush()
+    assert "step 2" in caplog.text
+    assert "is durable" in caplog.text
+    manager.save_model_checkpoint(Net(), step=2, blocking=False).result(60)  # nothing older can be published over it
+    store.opened.set()
+    manager.close()
+
+
+def test_what_follows_a_save_and_fails_is_logged_and_the_next_save_begins(caplog):
+    saver = BackgroundSaver(policy="wait", on_error="raise", deadline_s=60)
+
+    def fail():
+        raise OSError("it cannot be tidied up")
+
+    job = Job(lambda _progress: fail, _nothing_more, "save of step 1", "k")
+    with saver.turn:
+        saver.start(job)
+    saver.wait()
+    saver.report()
+    assert job.outcome.result(0) is None
+    assert "it cannot be tidied up" in caplog.text
 
 
 def _run(program, folder, *, check=True):

@@ -46,6 +46,22 @@ def test_ignored_keys_may_come_from_an_iterator(any_store):
     assert manager.provenance()["ignored_keys"] == ["log_level"]
 
 
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ({"ignore": 3}, "not iterable"),
+        ({"parent": "zz"}, "'zz'"),
+        ({"writer_rank": -1}, "writer_rank"),
+        ({"save_policy": "sometimes"}, "save_policy"),
+        ({"save_deadline_s": 0}, "save_deadline_s"),
+        ({"keep": 3}, "no policy"),
+    ],
+)
+def test_a_wrong_option_is_named_before_a_store_is_opened(option, named):
+    with pytest.raises((TypeError, ValueError), match=named):
+        CheckpointManagerV2("nosuchservice://bucket/prefix", **option)
+
+
 def test_ignored_keys_leave_the_hash_alone(any_store):
     manager = CheckpointManagerV2(any_store, ignore=["log_level"])
     first, _ = manager.update_experiment_hash(config={**CONFIG, "log_level": "debug"})

@@ -257,7 +257,7 @@ def gc(
     from ckptstore.retention import collect_garbage
 
     store, _ = call.opened(words or [], at_most=0)
-    found = collect_garbage(store, older_than=duration_of(older_than), dry_run=not yes)
+    found = collect_garbage(store, older_than=duration_of(older_than), dry_run=not yes, progress=call.progress)
     return Answer(found.as_dict(), tuple(_garbage_page(found)))
 
 
